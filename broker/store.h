@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The durable state: one SQLite file, one connection, one thread, group commit with waiters.
+ *
+ * Life:  open -> (feed_open, function_open, load) -> start -> (submit, read)* -> close
+ * Rule:  a unit is all or nothing; units become durable in the order they were submitted, and done()
+ *        runs only after the commit that holds them was synced (WAL, synchronous=FULL).
+ *
+ * Positions of a journal feed are given by the dispatcher, which is the only writer; ascending,
+ * gaps allowed (a refused append). Every event's bytes carry hr_hash() of themselves, verified when
+ * they are read. Files in dir: headrace.db (+ -wal), ballast, lock. */
+#ifndef HR_BROKER_STORE_H
+#define HR_BROKER_STORE_H
+
+#include "core/batch.h"
+#include "core/error.h"
+#include "core/loop.h"
+
+typedef struct hr_store hr_store;
+
+typedef struct hr_store_options {
+    const char *dir;            /* made (0700) if missing */
+    hr_loop *loop;              /* done() and answers are posted to it; NULL: see hr_store_turn */
+    uint64_t ballast_bytes;     /* 0: none */
+    uint64_t journal_max_bytes; /* settled history above it goes, oldest first */
+    int64_t journal_keep_ms;    /* settled history older goes; -1: keep while there is room */
+    int64_t dead_max_age_ms;    /* -1: none */
+    const char *vfs;            /* SQLite VFS name, NULL: the default (tests) */
+    /* Intake must stop (false: the ballast was given up) or may go on. On the loop. May be NULL. */
+    void (*space)(void *data, bool open);
+    void *space_data;
+} hr_store_options;
+
+/* What a function has done with a feed, absolute. Also kept for feed 0-function rows: there
+ * `received`, `duplicates`, `malformed` of the feed's trigger are used. */
+typedef struct hr_counters {
+    uint64_t received, duplicates, malformed;
+    uint64_t deliveries, delivered, filtered, dropped, dead, expired;
+    uint64_t attempts, results, replays, spare[4];
+} hr_counters;
+
+typedef enum hr_row_kind {
+    HR_ROW_PARK,     /* insert or replace in parked: function, feed, position ... */
+    HR_ROW_UNPARK,   /* delete function, feed, position from parked */
+    HR_ROW_DEAD,     /* insert a dead letter (function 0: malformed input of trigger feed `feed`) */
+    HR_ROW_DEAD_END, /* dead letter `position` (its id) was replayed (state 1) or dropped (2) */
+    HR_ROW_SEEN,     /* dedupe: text = packed 16-byte hashes, due_ms = real time */
+    HR_ROW_SEEN_TRIM,/* forget seen rows of feed older than due_ms */
+    HR_ROW_FIRE,     /* last_fire of a cron feed: due_ms = microseconds since 1970 */
+    HR_ROW_REMOVE    /* the function is gone: its checkpoints and name go, removed_at is set */
+} hr_row_kind;
+
+typedef enum hr_parked_state {
+    HR_PARKED_RETRY,   /* waits for due_ms */
+    HR_PARKED_BEHIND,  /* held back by an earlier event of its key; never attempted if attempt 0 */
+    HR_PARKED_RUNNING  /* was running when it left the window */
+} hr_parked_state;
+
+/* One row of a unit. Slices and the batch are borrowed until done(). */
+typedef struct hr_row {
+    hr_row_kind kind;
+    uint32_t function, feed;
+    uint64_t position;
+    uint64_t key_hash;
+    uint32_t state, attempt, replay;
+    int64_t due_ms, first_attempt_ms, at_ms; /* real time */
+    hr_slice bytes;  /* the envelope (or raw input of a malformed one) */
+    hr_slice reason; /* DEAD: "attempts exhausted", "expired", "corrupt", "dead", "removed", ... */
+    hr_slice text;   /* DEAD, PARK: the last error; SEEN: hashes */
+    hr_slice logs;   /* DEAD: last log lines, '\n' separated */
+    hr_slice event_id;
+} hr_row;
+
+enum { HR_UNIT_INTAKE = 1 /* refused with HR_E_STORE_FULL while intake is stopped */ };
+
+/* All or nothing within a group commit. Owned by the submitter, who keeps it and what it points to
+ * until done(). function 0: an append of a push trigger, checkpoint fields unused but counters. */
+typedef struct hr_unit {
+    uint32_t function, feed, epoch; /* epoch: guard; != the feed's current one: HR_E_FENCED */
+    uint32_t flags;
+    bool has_checkpoint;
+    uint64_t low;           /* all positions below are settled or parked */
+    hr_slice settled;       /* opaque: the set settled above low */
+    uint64_t settled_count; /* how many that is */
+    hr_counters counters;   /* absolute, written with has_checkpoint or function == 0 */
+    const hr_row *rows;
+    size_t row_count;
+    hr_batch *const *appends; /* batches with feed and positions set: their journal feeds */
+    size_t append_count;
+    void (*done)(struct hr_unit *self, hr_code result); /* on the loop */
+    void *data;           /* the submitter's */
+    hr_code result;       /* the store's */
+    hr_message message;   /* the store's */
+    struct hr_unit *next; /* the store's */
+} hr_unit;
+
+/* Opens or makes the state, takes the lock, migrates, checks. Blocks. Errors: HR_E_STORE_LOCKED (names
+ * the pid), HR_E_STORE_NEWER, HR_E_STORE_CORRUPT, HR_E_STORE_IO, each one clear line. */
+hr_code hr_store_open(const hr_store_options *options, hr_store **out_store, hr_error *err);
+
+/* 32 hex characters, random, made with the file. */
+const char *hr_store_id(const hr_store *store);
+
+/* The number of a feed / function, made when new. kind: "journal" (gets a table journal_<id>),
+ * "pull". May block for a commit: at start and on rebalance only. Epoch is bumped for pull feeds.
+ * Thread: loop (or before start). */
+hr_code hr_store_feed_open(hr_store *store, const char *kind, const char *identity,
+                           uint32_t *out_feed, uint32_t *out_epoch, hr_error *err);
+hr_code hr_store_function_open(hr_store *store, const char *name, const char *was,
+                               uint32_t *out_function, hr_error *err);
+
+/* What the store knows, told row by row; slices are borrowed for the call. Any may be NULL. */
+typedef struct hr_store_loader {
+    void *data;
+    void (*feed)(void *data, uint32_t feed, const char *kind, const char *identity,
+                 uint64_t next_position, uint64_t unsettled_bytes, int64_t last_fire_us);
+    void (*function)(void *data, uint32_t function, const char *name, bool removed);
+    void (*checkpoint)(void *data, uint32_t function, uint32_t feed, uint64_t low,
+                       hr_slice settled, const hr_counters *counters);
+    void (*parked)(void *data, const hr_row *row); /* without bytes, ascending position */
+    void (*seen)(void *data, uint32_t feed, int64_t at_ms, hr_slice hashes); /* oldest first */
+    void (*dead)(void *data, uint64_t count);
+} hr_store_loader;
+
+/* Blocks; before start, or (pull feeds: only_feed != 0) on the loop. */
+hr_code hr_store_load(hr_store *store, uint32_t only_feed, const hr_store_loader *loader,
+                      hr_error *err);
+
+/* Starts the store thread. With options.loop NULL nothing runs by itself: hr_store_turn() does one
+ * group commit and all queued reads in the caller's thread and runs done() (tests, simulator).
+ * Returns how many units and reads it ended. */
+hr_code hr_store_start(hr_store *store, hr_error *err);
+size_t hr_store_turn(hr_store *store);
+
+/* Queues a unit. Never fails, never blocks.  Thread: loop. */
+void hr_store_submit(hr_store *store, hr_unit *unit);
+
+typedef enum hr_read_kind {
+    HR_READ_JOURNAL, /* feed, from, max events -> batch */
+    HR_READ_PARKED,  /* function, feed, positions -> batch (those found) */
+    HR_READ_DEAD,    /* list: function (0: all), from id, max -> each; state filter */
+    HR_READ_DEAD_ONE,/* by id (from) or by event_id (newest first) -> each with bytes, logs */
+    HR_READ_FIND,    /* event_id -> each: journal rows with this id (feed, position, bytes);
+                        scans newest first in slices of <= 2 ms, at most `max` rows looked at */
+    HR_READ_TOTALS,  /* each function: counters summed over its feeds, pending counted by itself */
+} hr_read_kind;
+
+/* One row of an answer; slices are borrowed for the call of each(). */
+typedef struct hr_found {
+    hr_row row; /* DEAD*: position = dead letter id, row.feed/function, at_ms = when it died */
+    uint64_t origin_position; /* DEAD*: its position in its feed */
+    hr_counters counters;
+    uint64_t pending;
+} hr_found;
+
+/* Owned by the asker until done(), which runs on the loop. */
+typedef struct hr_read {
+    hr_read_kind kind;
+    uint32_t function, feed;
+    uint64_t from;
+    uint32_t max;
+    uint64_t max_bytes; /* JOURNAL: stop after so many; 0: 1 MiB */
+    const uint64_t *positions;
+    size_t position_count;
+    hr_slice event_id;
+    void (*done)(struct hr_read *self);
+    void *data;
+    hr_code result;
+    hr_batch *batch;        /* owned by the asker; NULL: none found */
+    uint64_t *corrupt;      /* positions whose checksum is wrong; freed by the asker */
+    size_t corrupt_count;
+    bool at_end;            /* JOURNAL: nothing after the batch */
+    struct hr_found *found; /* FIND, DEAD*, TOTALS: rows with bytes copied into found_bytes */
+    size_t found_count;
+    hr_buffer found_bytes;  /* freed by hr_read_fini */
+    hr_message message;
+    struct hr_read *next;
+} hr_read;
+
+/* Queues a read; served between commits by the store thread.  Thread: loop. */
+void hr_store_read(hr_store *store, hr_read *read);
+void hr_read_fini(hr_read *read); /* frees batch, corrupt, found, found_bytes */
+
+/* Bytes of the database file and of the WAL, and groups, units and syncs so far (for status). */
+typedef struct hr_store_stats {
+    uint64_t file_bytes, wal_bytes, groups, units, events;
+    bool intake_open;
+} hr_store_stats;
+void hr_store_get_stats(hr_store *store, hr_store_stats *out);
+
+/* Runs what is queued, checkpoints the WAL, closes, frees. Blocks; done() of the rest runs before
+ * it returns (on the calling thread, the loop's). */
+void hr_store_close(hr_store *take_store);
+
+#endif

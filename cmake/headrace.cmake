@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+# How a layer, a program and a test of headrace are declared.
+find_package(PkgConfig REQUIRED)
+find_package(Threads REQUIRED)
+
+option(HEADRACE_WERROR "warnings are errors" OFF)
+set(HEADRACE_SANITIZE "" CACHE STRING "sanitizers for -fsanitize=, e.g. address,undefined")
+
+add_library(headrace_flags INTERFACE)
+target_include_directories(headrace_flags INTERFACE ${CMAKE_SOURCE_DIR} ${CMAKE_BINARY_DIR})
+target_compile_definitions(headrace_flags INTERFACE _GNU_SOURCE
+                                                    HEADRACE_VERSION="${PROJECT_VERSION}")
+target_compile_options(
+  headrace_flags
+  INTERFACE -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wformat=2 -Wstrict-prototypes
+            -Wmissing-prototypes -Wold-style-definition -Wundef -Wvla -Wswitch-enum
+            -Wimplicit-fallthrough -Wcast-qual -Wwrite-strings -fno-common
+            -fstack-protector-strong -fPIC)
+if(HEADRACE_WERROR)
+  target_compile_options(headrace_flags INTERFACE -Werror)
+endif()
+if(CMAKE_BUILD_TYPE STREQUAL "RelWithDebInfo")
+  target_compile_options(headrace_flags INTERFACE -O2 -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2)
+  target_link_options(headrace_flags INTERFACE -Wl,-z,relro,-z,now)
+endif()
+if(HEADRACE_SANITIZE)
+  add_compile_options(-fsanitize=${HEADRACE_SANITIZE} -fno-omit-frame-pointer
+                      -fno-sanitize-recover=all)
+  add_link_options(-fsanitize=${HEADRACE_SANITIZE})
+endif()
+
+# headrace_layer(NAME SOURCES a.c b.c USES core broker PKG sqlite3 libuv)
+function(headrace_layer name)
+  cmake_parse_arguments(L "" "" "SOURCES;USES;PKG" ${ARGN})
+  add_library(headrace_${name} STATIC ${L_SOURCES})
+  target_link_libraries(headrace_${name} PUBLIC headrace_flags Threads::Threads)
+  foreach(layer IN LISTS L_USES)
+    target_link_libraries(headrace_${name} PUBLIC headrace_${layer})
+  endforeach()
+  foreach(package IN LISTS L_PKG)
+    string(MAKE_C_IDENTIFIER ${package} id)
+    if(NOT TARGET PkgConfig::${id})
+      pkg_check_modules(${id} REQUIRED IMPORTED_TARGET GLOBAL ${package})
+    endif()
+    target_link_libraries(headrace_${name} PUBLIC PkgConfig::${id})
+  endforeach()
+endfunction()
+
+# headrace_test(NAME SOURCES test_x.c USES core [LABELS unit]): one cmocka program, one ctest entry.
+function(headrace_test name)
+  cmake_parse_arguments(T "" "TIMEOUT" "SOURCES;USES;LABELS;ARGS;ENVIRONMENT" ${ARGN})
+  if(NOT TARGET PkgConfig::cmocka)
+    pkg_check_modules(cmocka REQUIRED IMPORTED_TARGET GLOBAL cmocka)
+  endif()
+  add_executable(test_${name} ${T_SOURCES})
+  target_link_libraries(test_${name} PRIVATE headrace_flags PkgConfig::cmocka)
+  foreach(layer IN LISTS T_USES)
+    target_link_libraries(test_${name} PRIVATE headrace_${layer})
+  endforeach()
+  add_test(NAME ${name} COMMAND test_${name} ${T_ARGS})
+  if(NOT T_TIMEOUT)
+    set(T_TIMEOUT 300)
+  endif()
+  if(NOT T_LABELS)
+    set(T_LABELS unit)
+  endif()
+  set_tests_properties(${name} PROPERTIES TIMEOUT ${T_TIMEOUT} LABELS "${T_LABELS}" ENVIRONMENT
+                                                              "${T_ENVIRONMENT}")
+endfunction()

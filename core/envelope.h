@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* CloudEvents envelopes: packed bytes of the CloudEvents protobuf format (io.cloudevents.v1).
+ *
+ * Field numbers and types: cloudevents/spec, cloudevents/formats/cloudevents.proto (1.0.2); our own
+ * description is schemas/envelope.proto. Packing goes through protobuf-c; reading goes through one
+ * bounds-checked view without copies. */
+#ifndef HR_CORE_ENVELOPE_H
+#define HR_CORE_ENVELOPE_H
+
+#include "core/batch.h"
+#include "core/buffer.h"
+#include "core/error.h"
+#include "core/slice.h"
+
+#include <stdbool.h>
+
+enum {
+    HR_ENVELOPE_MAX = 16 << 20,   /* bytes of one packed envelope */
+    HR_ENVELOPE_ATTRIBUTES = 64,  /* optional and extension attributes of one event */
+    HR_ATTRIBUTE_NAME_MAX = 64,   /* bytes; [a-z0-9_] as CloudEvents 1.0 says, '_' tolerated */
+    HR_ATTRIBUTE_VALUE_MAX = 65535 /* bytes; also of id, source, type */
+};
+
+typedef enum hr_attribute_type { /* numbers of the oneof in CloudEventAttributeValue */
+    HR_ATTRIBUTE_BOOLEAN = 1,
+    HR_ATTRIBUTE_INTEGER = 2,
+    HR_ATTRIBUTE_STRING = 3,
+    HR_ATTRIBUTE_BYTES = 4,
+    HR_ATTRIBUTE_URI = 5,
+    HR_ATTRIBUTE_URI_REF = 6,
+    HR_ATTRIBUTE_TIMESTAMP = 7
+} hr_attribute_type;
+
+typedef struct hr_attribute {
+    hr_slice name;
+    hr_attribute_type type;
+    hr_slice text;    /* STRING BYTES URI URI_REF */
+    int64_t number;   /* BOOLEAN 0/1, INTEGER int32, TIMESTAMP microseconds since 1970 */
+} hr_attribute;
+
+/* What a connector knows. Every slice is borrowed for the call and copied. Empty: left out. */
+typedef struct hr_fields {
+    hr_slice id, source, type;  /* required */
+    hr_slice subject, content_type, schema, partition_key; /* partition_key: the ordering key */
+    int64_t time_us;            /* since 1970 UTC; 0: left out */
+    hr_slice data;
+    bool has_data, data_is_text; /* text_data instead of binary_data */
+    const hr_attribute *extensions; /* further attributes; names valid, no duplicates */
+    size_t extension_count;
+} hr_fields;
+
+/* Appends one packed envelope to out (no length prefix).
+ * Errors: HR_E_INVALID (required field empty, bad attribute name, invalid UTF-8 in a text),
+ * HR_E_TOO_LARGE; out is unchanged then.  Thread: any. */
+hr_code hr_envelope_pack(const hr_fields *fields, hr_buffer *out, hr_error *err);
+
+/* Packs straight into a builder; view and key_hash (from partition_key) are filled. */
+hr_code hr_builder_pack(hr_builder *builder, uint64_t position, const hr_fields *fields,
+                        hr_error *err);
+
+/* Reads the view of one packed envelope that lies at offset at of bytes (offsets in the view are
+ * from bytes). Checks bounds, wire types, UTF-8 of all strings, that id, source, type and
+ * spec_version (1.x) are there. Unknown fields are skipped.
+ * Errors: HR_E_MALFORMED naming the field and offset.  Thread: any.  Never allocates. */
+hr_code hr_envelope_view(const uint8_t *bytes, uint32_t at, uint32_t size, hr_view *out_view,
+                         hr_error *err);
+
+/* Steps over the attributes map of a packed envelope (already checked by hr_envelope_view). Start
+ * with *cursor 0; false at the end. Slices borrow from envelope.  Thread: any. */
+bool hr_envelope_next_attribute(hr_slice envelope, size_t *cursor, hr_attribute *out);
+
+/* Finds one attribute by name (last wins, as maps do).  Thread: any. */
+bool hr_envelope_attribute(hr_slice envelope, const char *name, hr_attribute *out);
+
+/* The value as CloudEvents text (true, 12, base64 of bytes, RFC 3339) appended to out. */
+void hr_attribute_print(const hr_attribute *attribute, hr_buffer *out);
+
+/* The whole event as CloudEvents JSON (application/cloudevents+json), appended to out. JSON data
+ * stands as JSON, text as a string, other data as data_base64. */
+void hr_envelope_print_json(hr_slice envelope, hr_buffer *out);
+
+/* Reads one CloudEvents JSON object (structured mode) and packs it to out.
+ * partition_key: used when the event has no partitionkey of its own; may be empty.
+ * Errors: HR_E_MALFORMED with the reason. */
+hr_code hr_envelope_from_json(hr_slice json, hr_buffer *out, hr_error *err);
+
+/* Is this media type JSON (application/json, text/json, +json; parameters ignored)? */
+bool hr_content_type_is_json(hr_slice content_type);
+
+#endif

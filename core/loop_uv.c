@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* core/loop.h over libuv. */
+#include "core/loop.h"
+
+#include "core/memory.h"
+
+#include <pthread.h>
+#include <time.h>
+#include <uv.h>
+
+struct hr_loop {
+    uv_loop_t uv;
+    uv_async_t wake;
+    pthread_mutex_t mutex;
+    hr_message *first, **last;
+};
+
+struct hr_watch {
+    uv_poll_t uv;
+    void (*ready)(void *data, int events);
+    void *data;
+};
+
+struct hr_timer {
+    uv_timer_t uv;
+    void (*fired)(void *data);
+    void *data;
+};
+
+typedef struct signal_watch {
+    uv_signal_t uv;
+    void (*caught)(void *data, int signal);
+    void *data;
+} signal_watch;
+
+static void run_messages(hr_loop *loop) {
+    pthread_mutex_lock(&loop->mutex);
+    hr_message *message = loop->first;
+    loop->first = NULL;
+    loop->last = &loop->first;
+    pthread_mutex_unlock(&loop->mutex);
+    while (message != NULL) {
+        hr_message *next = message->next;
+        message->run(message);
+        message = next;
+    }
+}
+
+static void on_wake(uv_async_t *wake) {
+    run_messages(wake->data);
+}
+
+hr_loop *hr_loop_new(void) {
+    hr_loop *loop = hr_alloc(sizeof *loop);
+    HR_ASSERT(uv_loop_init(&loop->uv) == 0);
+    HR_ASSERT(uv_async_init(&loop->uv, &loop->wake, on_wake) == 0);
+    loop->wake.data = loop;
+    pthread_mutex_init(&loop->mutex, NULL);
+    loop->last = &loop->first;
+    return loop;
+}
+
+void hr_loop_run(hr_loop *loop) {
+    uv_run(&loop->uv, UV_RUN_DEFAULT);
+}
+
+void hr_loop_stop(hr_loop *loop) {
+    uv_stop(&loop->uv);
+}
+
+static void free_handle(uv_handle_t *handle) {
+    hr_free(handle);
+}
+
+static void close_any(uv_handle_t *handle, void *data) {
+    hr_loop *loop = data;
+    if (uv_is_closing(handle)) {
+        return;
+    }
+    if (handle == (uv_handle_t *)&loop->wake) {
+        uv_close(handle, NULL);
+    } else { /* watches, timers and signals begin with their handle */
+        uv_close(handle, free_handle);
+    }
+}
+
+void hr_loop_free(hr_loop *loop) {
+    if (loop == NULL) {
+        return;
+    }
+    while (loop->first != NULL) {
+        run_messages(loop);
+    }
+    uv_walk(&loop->uv, close_any, loop);
+    uv_run(&loop->uv, UV_RUN_DEFAULT);
+    HR_ASSERT(uv_loop_close(&loop->uv) == 0);
+    pthread_mutex_destroy(&loop->mutex);
+    hr_free(loop);
+}
+
+void hr_loop_post(hr_loop *loop, hr_message *message) {
+    message->next = NULL;
+    pthread_mutex_lock(&loop->mutex);
+    bool was_empty = loop->first == NULL;
+    *loop->last = message;
+    loop->last = &message->next;
+    if (was_empty) { /* inside the lock, so that the loop cannot be freed in between */
+        uv_async_send(&loop->wake);
+    }
+    pthread_mutex_unlock(&loop->mutex);
+}
+
+uint64_t hr_mono_ns(void) {
+    return uv_hrtime();
+}
+
+int64_t hr_real_us(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}
+
+static void on_poll(uv_poll_t *poll, int status, int events) {
+    hr_watch *watch = poll->data;
+    int ready = 0;
+    if (status < 0) { /* error or hang-up: let read and write find out */
+        ready = HR_WATCH_READ | HR_WATCH_WRITE;
+    }
+    if (events & (UV_READABLE | UV_DISCONNECT)) {
+        ready |= HR_WATCH_READ;
+    }
+    if (events & UV_WRITABLE) {
+        ready |= HR_WATCH_WRITE;
+    }
+    watch->ready(watch->data, ready);
+}
+
+hr_watch *hr_watch_new(hr_loop *loop, int fd, void (*ready)(void *data, int events), void *data) {
+    hr_watch *watch = hr_alloc(sizeof *watch);
+    HR_ASSERT(uv_poll_init(&loop->uv, &watch->uv, fd) == 0);
+    watch->uv.data = watch;
+    watch->ready = ready;
+    watch->data = data;
+    return watch;
+}
+
+void hr_watch_set(hr_watch *watch, int events) {
+    if (events == 0) {
+        uv_poll_stop(&watch->uv);
+        return;
+    }
+    int uv = 0;
+    if (events & HR_WATCH_READ) {
+        uv |= UV_READABLE;
+    }
+    if (events & HR_WATCH_WRITE) {
+        uv |= UV_WRITABLE;
+    }
+    HR_ASSERT(uv_poll_start(&watch->uv, uv, on_poll) == 0);
+}
+
+void hr_watch_free(hr_watch *watch) {
+    if (watch != NULL) {
+        uv_close((uv_handle_t *)&watch->uv, free_handle);
+    }
+}
+
+static void on_timer(uv_timer_t *uv) {
+    hr_timer *timer = uv->data;
+    timer->fired(timer->data);
+}
+
+hr_timer *hr_timer_new(hr_loop *loop, void (*fired)(void *data), void *data) {
+    hr_timer *timer = hr_alloc(sizeof *timer);
+    HR_ASSERT(uv_timer_init(&loop->uv, &timer->uv) == 0);
+    timer->uv.data = timer;
+    timer->fired = fired;
+    timer->data = data;
+    return timer;
+}
+
+void hr_timer_start(hr_timer *timer, uint64_t after_ms, uint64_t repeat_ms) {
+    uv_update_time(timer->uv.loop);
+    uv_timer_start(&timer->uv, on_timer, after_ms, repeat_ms);
+}
+
+void hr_timer_stop(hr_timer *timer) {
+    uv_timer_stop(&timer->uv);
+}
+
+void hr_timer_free(hr_timer *timer) {
+    if (timer != NULL) {
+        uv_close((uv_handle_t *)&timer->uv, free_handle);
+    }
+}
+
+static void on_signal(uv_signal_t *uv, int number) {
+    signal_watch *watch = uv->data;
+    watch->caught(watch->data, number);
+}
+
+void hr_loop_signal(hr_loop *loop, int signal, void (*caught)(void *data, int signal), void *data) {
+    signal_watch *watch = hr_alloc(sizeof *watch);
+    HR_ASSERT(uv_signal_init(&loop->uv, &watch->uv) == 0);
+    watch->uv.data = watch;
+    watch->caught = caught;
+    watch->data = data;
+    uv_signal_start(&watch->uv, on_signal, signal);
+}
