@@ -13,10 +13,14 @@
 
 #include <stdatomic.h>
 
-enum { HR_BATCH_MAX = 1024 }; /* events; the 1,025th opens the next batch */
+enum {
+    HR_BATCH_MAX = 1024,          /* events; the 1,025th opens the next batch */
+    HR_BATCH_BYTES_MAX = 64 << 20 /* bytes of all envelopes, at least one event */
+};
 
 /* Where one packed envelope and its parts lie in batch->bytes. *_at are offsets from the start of
- * batch->bytes. data_size, id_size ... 0: the part is absent or empty. */
+ * batch->bytes (of an absent part: that of the envelope). data_size, id_size ... 0: the part is
+ * absent or empty. */
 typedef struct hr_view {
     uint32_t at, size, data_at, data_size;
     uint32_t id_at, source_at, type_at, subject_at, key_at;
@@ -57,8 +61,7 @@ static inline hr_slice hr_batch_id(const hr_batch *batch, uint32_t index) {
     return hr_slice_of(batch->bytes + batch->view[index].id_at, batch->view[index].id_size);
 }
 static inline hr_slice hr_batch_source(const hr_batch *batch, uint32_t index) {
-    return hr_slice_of(batch->bytes + batch->view[index].source_at,
-                       batch->view[index].source_size);
+    return hr_slice_of(batch->bytes + batch->view[index].source_at, batch->view[index].source_size);
 }
 static inline hr_slice hr_batch_type(const hr_batch *batch, uint32_t index) {
     return hr_slice_of(batch->bytes + batch->view[index].type_at, batch->view[index].type_size);
@@ -82,7 +85,8 @@ typedef struct hr_builder {
 /* Appends one packed CloudEvent (as hr_envelope_pack writes it, or foreign), reading its view.
  * key_hash of the view is the hash of the partitionkey attribute, 0 when there is none.
  * Errors: HR_E_MALFORMED with what is wrong at which offset; HR_E_TOO_LARGE when the batch holds
- * HR_BATCH_MAX events; nothing is added then. */
+ * HR_BATCH_MAX events or would pass HR_BATCH_BYTES_MAX (finish it and add again), or the event is
+ * over HR_ENVELOPE_MAX; nothing is added then. */
 hr_code hr_builder_add(hr_builder *builder, uint64_t position, hr_slice envelope, hr_error *err);
 
 /* Makes the batch (one allocation, one reference, owned by the caller) and empties the builder,

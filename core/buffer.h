@@ -11,7 +11,8 @@ typedef struct hr_buffer {
     size_t size, capacity; /* bytes */
 } hr_buffer;
 
-/* Makes room for more bytes after size and returns where they go; size is not moved.  Thread: one. */
+/* Makes room for more bytes after size and returns where they go; size is not moved.  Thread: one.
+ */
 uint8_t *hr_buffer_room(hr_buffer *buffer, size_t more);
 
 /* Appends bytes.  Thread: one. */

@@ -8,8 +8,9 @@
 #include <string.h>
 
 static _Noreturn void out_of_memory(size_t size) {
-    fprintf(stderr, "headrace: out of memory (%zu bytes asked); stopping. Nothing acknowledged is "
-                    "lost, start again.\n",
+    fprintf(stderr,
+            "headrace: out of memory (%zu bytes asked); stopping. Nothing acknowledged is "
+            "lost, start again.\n",
             size);
     abort();
 }

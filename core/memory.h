@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Allocation. Running out of memory stops the process with one clear line: nothing that was
- * acknowledged lives in memory only, so a restart loses nothing and no caller needs a path for it. */
+ * acknowledged lives in memory only, so a restart loses nothing and no caller needs a path for it.
+ */
 #ifndef HR_CORE_MEMORY_H
 #define HR_CORE_MEMORY_H
 
@@ -9,7 +10,8 @@
 /* size zeroed bytes, never NULL; free with hr_free().  Thread: any. */
 void *hr_alloc(size_t size);
 
-/* count zeroed objects of size bytes; stops the process when the product overflows.  Thread: any. */
+/* count zeroed objects of size bytes; stops the process when the product overflows.  Thread: any.
+ */
 void *hr_alloc_array(size_t count, size_t size);
 
 /* Grows or shrinks; new bytes are not zeroed.  Thread: any. */

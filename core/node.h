@@ -19,7 +19,7 @@ typedef struct hr_node {
     bool secret;    /* came from a variable or file: never print it */
     bool quoted;    /* TEXT: was a quoted or block scalar (a string for sure) */
     const char *file;
-    int line, column; /* from 1 */
+    int line, column;                    /* from 1 */
     struct hr_node *child, *last, *next; /* owned; next is the sibling */
 } hr_node;
 
