@@ -39,14 +39,15 @@ typedef enum hr_outcome {
 } hr_outcome;
 
 typedef struct hr_exception {
-    uint16_t index;    /* in the call */
-    uint8_t outcome;   /* hr_outcome, not OK */
-    int64_t after_ms;  /* RETRY: wait at least this; -1: by the policy. >= 0 uses no attempt up
-                          (429/503 with Retry-After, retry(after)) */
-    hr_slice why;      /* error text, copied by the dispatcher */
+    uint16_t index;   /* in the call */
+    uint8_t outcome;  /* hr_outcome, not OK */
+    int64_t after_ms; /* RETRY: wait at least this; -1: by the policy. >= 0 uses no attempt up
+                         (429/503 with Retry-After, retry(after)) */
+    hr_slice why;     /* error text, copied by the dispatcher */
 } hr_exception;
 
-/* The answer to a call; everything is borrowed for the call of hr_runtime_host.answer but results. */
+/* The answer to a call; everything is borrowed for the call of hr_runtime_host.answer but results.
+ */
 typedef struct hr_answer {
     uint64_t call;
     hr_code failure; /* HR_OK, or CALL_TIMEOUT / CRASHED / GARBAGE / UNSTARTED for the whole call:
@@ -54,8 +55,8 @@ typedef struct hr_answer {
     hr_slice why;    /* text of failure */
     const hr_exception *exceptions; /* ascending index; not named = ok */
     size_t exception_count;
-    hr_batch *take_results;  /* result events, NULL: none */
-    const uint16_t *causes;  /* for each result, the index of its event in the call; ascending */
+    hr_batch *take_results; /* result events, NULL: none */
+    const uint16_t *causes; /* for each result, the index of its event in the call; ascending */
 } hr_answer;
 
 typedef struct hr_runtime_ops {
@@ -80,7 +81,8 @@ typedef struct hr_runtime_ops {
 typedef struct hr_runtime_host {
     void (*room)(hr_runtime *self, uint32_t slots); /* so many calls may run at once from now on */
     void (*answer)(hr_runtime *self, const hr_answer *answer);
-    /* A line the handler printed (or logged). event_id empty: between events. level as in core/log.h */
+    /* A line the handler printed (or logged). event_id empty: between events. level as in
+     * core/log.h */
     void (*line)(hr_runtime *self, hr_slice event_id, int attempt, int level, hr_slice text);
     /* why the function cannot run now ("ModuleNotFoundError ..."), NULL: it can again */
     void (*down)(hr_runtime *self, const char *why);
@@ -91,8 +93,8 @@ struct hr_runtime {
     const hr_runtime_ops *ops;
     const hr_runtime_host *host;
     hr_loop *loop;
-    const char *name;      /* the function's name */
-    const hr_node *config; /* the whole function's map */
+    const char *name;           /* the function's name */
+    const hr_node *config;      /* the whole function's map */
     const hr_node *kind_config; /* the value under its kind key (text or map) */
     const char *config_dir;     /* folder of the file that names it: relative paths start here */
     const char *state_dir;

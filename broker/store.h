@@ -2,8 +2,8 @@
 /* The durable state: one SQLite file, one connection, one thread, group commit with waiters.
  *
  * Life:  open -> (feed_open, function_open, load) -> start -> (submit, read)* -> close
- * Rule:  a unit is all or nothing; units become durable in the order they were submitted, and done()
- *        runs only after the commit that holds them was synced (WAL, synchronous=FULL).
+ * Rule:  a unit is all or nothing; units become durable in the order they were submitted, and
+ * done() runs only after the commit that holds them was synced (WAL, synchronous=FULL).
  *
  * Positions of a journal feed are given by the dispatcher, which is the only writer; ascending,
  * gaps allowed (a refused append). Every event's bytes carry hr_hash() of themselves, verified when
@@ -44,15 +44,15 @@ typedef enum hr_row_kind {
     HR_ROW_DEAD,     /* insert a dead letter (function 0: malformed input of trigger feed `feed`) */
     HR_ROW_DEAD_END, /* dead letter `position` (its id) was replayed (state 1) or dropped (2) */
     HR_ROW_SEEN,     /* dedupe: text = packed 16-byte hashes, due_ms = real time */
-    HR_ROW_SEEN_TRIM,/* forget seen rows of feed older than due_ms */
-    HR_ROW_FIRE,     /* last_fire of a cron feed: due_ms = microseconds since 1970 */
-    HR_ROW_REMOVE    /* the function is gone: its checkpoints and name go, removed_at is set */
+    HR_ROW_SEEN_TRIM, /* forget seen rows of feed older than due_ms */
+    HR_ROW_FIRE,      /* last_fire of a cron feed: due_ms = microseconds since 1970 */
+    HR_ROW_REMOVE     /* the function is gone: its checkpoints and name go, removed_at is set */
 } hr_row_kind;
 
 typedef enum hr_parked_state {
-    HR_PARKED_RETRY,   /* waits for due_ms */
-    HR_PARKED_BEHIND,  /* held back by an earlier event of its key; never attempted if attempt 0 */
-    HR_PARKED_RUNNING  /* was running when it left the window */
+    HR_PARKED_RETRY,  /* waits for due_ms */
+    HR_PARKED_BEHIND, /* held back by an earlier event of its key; never attempted if attempt 0 */
+    HR_PARKED_RUNNING /* was running when it left the window */
 } hr_parked_state;
 
 /* One row of a unit. Slices and the batch are borrowed until done(). */
@@ -63,7 +63,7 @@ typedef struct hr_row {
     uint64_t key_hash;
     uint32_t state, attempt, replay;
     int64_t due_ms, first_attempt_ms, at_ms; /* real time */
-    hr_slice bytes;  /* the envelope (or raw input of a malformed one) */
+    hr_slice bytes;                          /* the envelope (or raw input of a malformed one) */
     hr_slice reason; /* DEAD: "attempts exhausted", "expired", "corrupt", "dead", "removed", ... */
     hr_slice text;   /* DEAD, PARK: the last error; SEEN: hashes */
     hr_slice logs;   /* DEAD: last log lines, '\n' separated */
@@ -87,14 +87,14 @@ typedef struct hr_unit {
     hr_batch *const *appends; /* batches with feed and positions set: their journal feeds */
     size_t append_count;
     void (*done)(struct hr_unit *self, hr_code result); /* on the loop */
-    void *data;           /* the submitter's */
-    hr_code result;       /* the store's */
-    hr_message message;   /* the store's */
-    struct hr_unit *next; /* the store's */
+    void *data;                                         /* the submitter's */
+    hr_code result;                                     /* the store's */
+    hr_message message;                                 /* the store's */
+    struct hr_unit *next;                               /* the store's */
 } hr_unit;
 
-/* Opens or makes the state, takes the lock, migrates, checks. Blocks. Errors: HR_E_STORE_LOCKED (names
- * the pid), HR_E_STORE_NEWER, HR_E_STORE_CORRUPT, HR_E_STORE_IO, each one clear line. */
+/* Opens or makes the state, takes the lock, migrates, checks. Blocks. Errors: HR_E_STORE_LOCKED
+ * (names the pid), HR_E_STORE_NEWER, HR_E_STORE_CORRUPT, HR_E_STORE_IO, each one clear line. */
 hr_code hr_store_open(const hr_store_options *options, hr_store **out_store, hr_error *err);
 
 /* 32 hex characters, random, made with the file. */
@@ -114,8 +114,8 @@ typedef struct hr_store_loader {
     void (*feed)(void *data, uint32_t feed, const char *kind, const char *identity,
                  uint64_t next_position, uint64_t unsettled_bytes, int64_t last_fire_us);
     void (*function)(void *data, uint32_t function, const char *name, bool removed);
-    void (*checkpoint)(void *data, uint32_t function, uint32_t feed, uint64_t low,
-                       hr_slice settled, const hr_counters *counters);
+    void (*checkpoint)(void *data, uint32_t function, uint32_t feed, uint64_t low, hr_slice settled,
+                       const hr_counters *counters);
     void (*parked)(void *data, const hr_row *row); /* without bytes, ascending position */
     void (*seen)(void *data, uint32_t feed, int64_t at_ms, hr_slice hashes); /* oldest first */
     void (*dead)(void *data, uint64_t count);
@@ -135,13 +135,13 @@ size_t hr_store_turn(hr_store *store);
 void hr_store_submit(hr_store *store, hr_unit *unit);
 
 typedef enum hr_read_kind {
-    HR_READ_JOURNAL, /* feed, from, max events -> batch */
-    HR_READ_PARKED,  /* function, feed, positions -> batch (those found) */
-    HR_READ_DEAD,    /* list: function (0: all), from id, max -> each; state filter */
-    HR_READ_DEAD_ONE,/* by id (from) or by event_id (newest first) -> each with bytes, logs */
-    HR_READ_FIND,    /* event_id -> each: journal rows with this id (feed, position, bytes);
-                        scans newest first in slices of <= 2 ms, at most `max` rows looked at */
-    HR_READ_TOTALS,  /* each function: counters summed over its feeds, pending counted by itself */
+    HR_READ_JOURNAL,  /* feed, from, max events -> batch */
+    HR_READ_PARKED,   /* function, feed, positions -> batch (those found) */
+    HR_READ_DEAD,     /* list: function (0: all), from id, max -> each; state filter */
+    HR_READ_DEAD_ONE, /* by id (from) or by event_id (newest first) -> each with bytes, logs */
+    HR_READ_FIND,     /* event_id -> each: journal rows with this id (feed, position, bytes);
+                         scans newest first in slices of <= 2 ms, at most `max` rows looked at */
+    HR_READ_TOTALS,   /* each function: counters summed over its feeds, pending counted by itself */
 } hr_read_kind;
 
 /* One row of an answer; slices are borrowed for the call of each(). */
@@ -165,13 +165,13 @@ typedef struct hr_read {
     void (*done)(struct hr_read *self);
     void *data;
     hr_code result;
-    hr_batch *batch;        /* owned by the asker; NULL: none found */
-    uint64_t *corrupt;      /* positions whose checksum is wrong; freed by the asker */
+    hr_batch *batch;   /* owned by the asker; NULL: none found */
+    uint64_t *corrupt; /* positions whose checksum is wrong; freed by the asker */
     size_t corrupt_count;
     bool at_end;            /* JOURNAL: nothing after the batch */
     struct hr_found *found; /* FIND, DEAD*, TOTALS: rows with bytes copied into found_bytes */
     size_t found_count;
-    hr_buffer found_bytes;  /* freed by hr_read_fini */
+    hr_buffer found_bytes; /* freed by hr_read_fini */
     hr_message message;
     struct hr_read *next;
 } hr_read;

@@ -5,8 +5,8 @@
  * Rule:  the outside is told "safe" only in durable(), which comes after the commit.
  *
  * Push triggers (webhook, storage, mqtt, cron, demo) own one journal feed; what they offer is
- * appended to it. Pull triggers (kafka) own feeds that stay at their source: they deliver batches of
- * positions they can seek to. All calls here are made on the loop thread, in both directions. */
+ * appended to it. Pull triggers (kafka) own feeds that stay at their source: they deliver batches
+ * of positions they can seek to. All calls here are made on the loop thread, in both directions. */
 #ifndef HR_BROKER_TRIGGER_H
 #define HR_BROKER_TRIGGER_H
 

@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Open addressing with backward-shift deletion for the set, a ring in order of arrival for the
+ * window. A removed id stays in the ring as a hole. */
+#include "broker/dedupe.h"
+
+#include "core/error.h"
+#include "core/memory.h"
+
+#include <xxhash.h>
+
+typedef struct arrival {
+    hr_seen seen;
+    int64_t at_ms;
+} arrival;
+
+struct hr_dedupe {
+    int64_t window_ms;
+    uint32_t max, count;
+    hr_seen *slot;
+    uint32_t mask;
+    arrival *ring;
+    uint32_t ring_size, first, used;
+    uint64_t evicted;
+};
+
+static bool is_empty(hr_seen seen) {
+    return seen.low == 0 && seen.high == 0;
+}
+
+hr_seen hr_seen_of(hr_slice source, hr_slice id) {
+    /* the source seeds the hash of the id, so that ("a", "bc") and ("ab", "c") differ */
+    uint64_t seed = XXH3_64bits(source.bytes, source.size);
+    XXH128_hash_t hash = XXH3_128bits_withSeed(id.bytes, id.size, seed);
+    hr_seen seen = {.low = hash.low64, .high = hash.high64};
+    if (is_empty(seen)) {
+        seen.low = 1;
+    }
+    return seen;
+}
+
+hr_dedupe *hr_dedupe_new(uint32_t max, int64_t window_ms) {
+    HR_ASSERT(max > 0 && max <= 1u << 28);
+    hr_dedupe *dedupe = hr_alloc(sizeof *dedupe);
+    dedupe->max = max;
+    dedupe->window_ms = window_ms;
+    dedupe->mask = 63;
+    dedupe->slot = hr_alloc_array(dedupe->mask + 1, sizeof *dedupe->slot);
+    dedupe->ring_size = 64;
+    dedupe->ring = hr_alloc_array(dedupe->ring_size, sizeof *dedupe->ring);
+    return dedupe;
+}
+
+void hr_dedupe_free(hr_dedupe *take_dedupe) {
+    if (take_dedupe != NULL) {
+        hr_free(take_dedupe->slot);
+        hr_free(take_dedupe->ring);
+        hr_free(take_dedupe);
+    }
+}
+
+static uint32_t find(const hr_dedupe *dedupe, hr_seen seen) {
+    uint32_t at = (uint32_t)seen.low & dedupe->mask;
+    while (!is_empty(dedupe->slot[at]) &&
+           (dedupe->slot[at].low != seen.low || dedupe->slot[at].high != seen.high)) {
+        at = (at + 1) & dedupe->mask;
+    }
+    return at;
+}
+
+static bool erase(hr_dedupe *dedupe, hr_seen seen) {
+    uint32_t hole = find(dedupe, seen);
+    if (is_empty(dedupe->slot[hole])) {
+        return false;
+    }
+    uint32_t at = hole;
+    for (;;) {
+        at = (at + 1) & dedupe->mask;
+        if (is_empty(dedupe->slot[at])) {
+            break;
+        }
+        uint32_t home = (uint32_t)dedupe->slot[at].low & dedupe->mask;
+        if (((at - home) & dedupe->mask) >= ((at - hole) & dedupe->mask)) {
+            dedupe->slot[hole] = dedupe->slot[at];
+            hole = at;
+        }
+    }
+    dedupe->slot[hole] = (hr_seen){0};
+    dedupe->count--;
+    return true;
+}
+
+static void grow_slots(hr_dedupe *dedupe) {
+    hr_seen *old = dedupe->slot;
+    uint32_t old_size = dedupe->mask + 1;
+    dedupe->mask = old_size * 2 - 1;
+    dedupe->slot = hr_alloc_array(dedupe->mask + 1, sizeof *dedupe->slot);
+    for (uint32_t i = 0; i < old_size; i++) {
+        if (!is_empty(old[i])) {
+            dedupe->slot[find(dedupe, old[i])] = old[i];
+        }
+    }
+    hr_free(old);
+}
+
+static void grow_ring(hr_dedupe *dedupe) {
+    uint32_t size = dedupe->ring_size * 2;
+    arrival *ring = hr_alloc_array(size, sizeof *ring);
+    for (uint32_t i = 0; i < dedupe->used; i++) {
+        ring[i] = dedupe->ring[(dedupe->first + i) % dedupe->ring_size];
+    }
+    hr_free(dedupe->ring);
+    dedupe->ring = ring;
+    dedupe->ring_size = size;
+    dedupe->first = 0;
+}
+
+static bool drop_oldest(hr_dedupe *dedupe) {
+    arrival *oldest = &dedupe->ring[dedupe->first];
+    bool erased = !is_empty(oldest->seen) && erase(dedupe, oldest->seen);
+    dedupe->first = (dedupe->first + 1) % dedupe->ring_size;
+    dedupe->used--;
+    return erased;
+}
+
+bool hr_dedupe_add(hr_dedupe *dedupe, hr_seen seen, int64_t now_ms) {
+    while (dedupe->used > 0 && dedupe->ring[dedupe->first].at_ms <= now_ms - dedupe->window_ms) {
+        drop_oldest(dedupe);
+    }
+    if (!is_empty(dedupe->slot[find(dedupe, seen)])) {
+        return false;
+    }
+    while (dedupe->used >= dedupe->max) {
+        dedupe->evicted += drop_oldest(dedupe) ? 1 : 0;
+    }
+    if ((dedupe->count + 1) * 2 > dedupe->mask) {
+        grow_slots(dedupe);
+    }
+    if (dedupe->used == dedupe->ring_size) {
+        grow_ring(dedupe);
+    }
+    dedupe->slot[find(dedupe, seen)] = seen;
+    dedupe->count++;
+    uint32_t last = (dedupe->first + dedupe->used) % dedupe->ring_size;
+    dedupe->ring[last] = (arrival){.seen = seen, .at_ms = now_ms};
+    dedupe->used++;
+    return true;
+}
+
+void hr_dedupe_remove(hr_dedupe *dedupe, hr_seen seen) {
+    if (!erase(dedupe, seen)) {
+        return;
+    }
+    for (uint32_t i = dedupe->used; i > 0; i--) { /* the newest first: it was just added */
+        arrival *entry = &dedupe->ring[(dedupe->first + i - 1) % dedupe->ring_size];
+        if (entry->seen.low == seen.low && entry->seen.high == seen.high) {
+            entry->seen = (hr_seen){0};
+            return;
+        }
+    }
+}
+
+uint32_t hr_dedupe_count(const hr_dedupe *dedupe) {
+    return dedupe->count;
+}
+
+uint64_t hr_dedupe_evicted(const hr_dedupe *dedupe) {
+    return dedupe->evicted;
+}

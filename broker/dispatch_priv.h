@@ -1,0 +1,239 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* State shared by the files dispatch_*.c; for nobody else. */
+#ifndef HR_BROKER_DISPATCH_PRIV_H
+#define HR_BROKER_DISPATCH_PRIV_H
+
+#include "broker/dispatch.h"
+#include "core/map64.h"
+#include "core/memory.h"
+
+typedef struct feed feed;
+typedef struct function function;
+typedef struct cursor cursor;
+
+/* A batch taken from a feed by one function, until all its events are settled. */
+typedef struct span {
+    hr_batch *batch; /* a reference */
+    uint32_t left;   /* events not settled */
+    uint64_t bits[HR_BATCH_MAX / 64];
+    struct span *next;
+} span;
+
+/* An event given up for now: its bytes are in the store, this is what must be known without them.
+ */
+typedef struct parked {
+    cursor *cursor;
+    uint64_t position, key_hash, ready_at; /* ready_at: unit of the cursor that makes it durable */
+    int64_t due_ms, first_ms;
+    uint32_t attempt, state, replay, size;
+    bool is_out;                 /* being fetched, queued or running */
+    size_t heap_index;           /* 1-based, 0: not in the heap */
+    struct parked *after;        /* in its chain */
+    struct parked *next, **link; /* of its cursor's list */
+} parked;
+
+/* All parked events of one key of one function, in order: the first holds back the others. */
+typedef struct chain {
+    parked *first, *last;
+} chain;
+
+/* An event on its way through a lane. */
+typedef struct item {
+    cursor *cursor;
+    hr_batch *batch; /* borrowed from span; a reference of its own when parked */
+    span *span;      /* NULL: parked */
+    parked *parked;  /* NULL: fresh */
+    uint64_t key_hash;
+    int64_t first_ms;
+    uint32_t index;
+    uint16_t attempt; /* ended attempts */
+    uint16_t alone;   /* to be called singly (S9) */
+} item;
+
+typedef struct call_box {
+    hr_call call;
+    item *items;
+    hr_event_ref *refs;
+    function *function;
+    uint64_t started_ns;
+    bool is_cancelled;
+    struct call_box *next, *prev; /* running, oldest first; or free */
+} call_box;
+
+typedef struct lane {
+    item *ring;
+    uint32_t first, count, capacity; /* capacity: 0 or a power of two */
+    call_box *running;
+    uint64_t since_ns; /* when the oldest waiting item came, for batch_window */
+} lane;
+
+/* Owned copies and references of one unit. */
+typedef struct unit_box {
+    hr_unit unit;
+    feed *feed;     /* an append */
+    cursor *cursor; /* or a settlement */
+    uint64_t ticket;
+    hr_row *rows;
+    size_t row_count, row_capacity;
+    hr_batch **held;
+    size_t held_count, held_capacity;
+    void **owned;
+    size_t owned_count, owned_capacity;
+    hr_batch **appends;
+    size_t append_count, append_capacity;
+    hr_seen *seen;
+    size_t seen_count;
+    uint64_t sequence, events, bytes;
+    uint64_t retry_ns; /* after a full disk */
+    struct unit_box *next;
+} unit_box;
+
+typedef struct range {
+    uint64_t from, to; /* settled before the start: [from, to) */
+} range;
+
+struct cursor {
+    function *function;
+    feed *feed;
+    uint64_t next, low, durable_low, durable_settled;
+    uint64_t start;
+    bool is_begun; /* pull: BEGIN came; journal: always */
+    bool is_reading, is_dirty, is_dead;
+    span *first, *last;
+    uint64_t window; /* events in spans */
+    range *ranges;
+    size_t range_count, range_at;
+    hr_batch *stash; /* read from the store, next to be taken */
+    hr_counters counters;
+    unit_box *building, *running;
+    uint64_t built, done; /* sequence numbers of its units */
+    parked *parked_list;
+    uint64_t unattempted; /* parked without an attempt */
+    uint64_t *dropped;    /* revoked: positions given back to the next owner, ascending */
+    size_t dropped_count;
+    cursor *next_of_feed, *next_of_function;
+};
+
+typedef struct mark {
+    uint64_t last, bytes; /* positions up to last hold bytes (since the mark before) */
+} mark;
+
+struct feed {
+    hr_feed_policy policy;
+    uint64_t visible;    /* positions below are durable and may be dispatched */
+    uint64_t ring_floor; /* every event at or above it is in the ring */
+    hr_batch **ring;
+    uint32_t ring_first, ring_count, ring_capacity;
+    uint64_t ring_events, ring_bytes, wanted;
+    mark *marks;
+    size_t mark_first, mark_count, mark_capacity;
+    uint64_t unsettled;
+    bool is_stopped, is_revoked, is_forgotten, is_gone;
+    hr_counters counters;
+    cursor *cursors;
+    uint64_t told_low;
+    feed *next;
+};
+
+struct function {
+    hr_function_policy policy;
+    lane *lanes;
+    uint32_t slots, running, queued, turn;
+    bool is_sleeping; /* a lane waits for its batch window */
+    call_box *calls_first, *calls_last, *free_calls;
+    hr_map64 chains;
+    parked **heap;
+    size_t heap_count, heap_capacity;
+    uint64_t parked_count, parked_bytes;
+    parked *fetching[256];
+    uint32_t fetching_count;
+    uint32_t streak; /* failed calls in a row */
+    uint64_t paused_until_ns, pause_ns;
+    const char *stalled;
+    cursor *cursors;
+    function *next;
+};
+
+struct hr_dispatch {
+    hr_dispatch_options options;
+    feed *feeds;
+    function *functions;
+    hr_map64 calls; /* id -> call_box */
+    uint64_t call_id;
+    unit_box *waiting; /* units to be submitted again after a full disk */
+    uint64_t units_out;
+    bool is_draining;
+    uint64_t now_ns, chance, wake_ns;
+    int64_t real_us;
+    hr_action *actions;
+    size_t action_count, action_capacity;
+    uint64_t *lent[8]; /* position lists lent with actions until the next step */
+    size_t lent_count;
+    uint64_t scratch_bits[HR_BATCH_MAX / 64], scratch_keys[HR_BATCH_MAX];
+};
+
+/* dispatch.c */
+hr_action *hr_dispatch_act(hr_dispatch *d, hr_action_kind kind, uint32_t function_id,
+                           uint32_t feed_id);
+void hr_dispatch_wake_at(hr_dispatch *d, uint64_t ns);
+void hr_dispatch_note(hr_dispatch *d, hr_note_kind kind, const cursor *at, const hr_batch *batch,
+                      uint32_t index, uint64_t position, uint32_t attempt, hr_slice text,
+                      int64_t due_ms, uint64_t took_ns);
+feed *hr_dispatch_find_feed(const hr_dispatch *d, uint32_t id);
+function *hr_dispatch_find_function(const hr_dispatch *d, uint32_t id);
+uint64_t hr_dispatch_chance(hr_dispatch *d);
+
+/* dispatch_unit.c: units, checkpoints, settled sets */
+unit_box *hr_unit_new(void);
+void hr_unit_free(unit_box *take_unit);
+hr_row *hr_unit_row(unit_box *unit);
+void hr_unit_hold(unit_box *unit, hr_batch *batch);
+hr_slice hr_unit_copy(unit_box *unit, hr_slice slice);
+void hr_unit_append(unit_box *unit, hr_batch *take_batch);
+unit_box *hr_cursor_unit(cursor *c);
+void hr_cursor_mark(cursor *c, span *s, uint32_t index);
+void hr_cursor_settle(cursor *c, span *s, uint32_t index);
+void hr_cursor_advance(cursor *c);
+bool hr_cursor_load_settled(cursor *c, hr_slice settled);
+void hr_cursors_flush(hr_dispatch *d);
+void hr_unit_submit(hr_dispatch *d, unit_box *unit);
+void hr_unit_done(hr_dispatch *d, unit_box *unit, hr_code result);
+
+/* dispatch_feed.c: intake, rings, credit, back-pressure */
+void hr_feed_offer(hr_dispatch *d, const hr_input *input);
+void hr_feed_reject(hr_dispatch *d, const hr_input *input);
+void hr_feed_deliver(hr_dispatch *d, hr_batch *take_batch);
+void hr_feed_begin(hr_dispatch *d, uint32_t id, uint64_t position);
+void hr_feed_revoke(hr_dispatch *d, uint32_t id, bool is_forget);
+void hr_feed_append_done(hr_dispatch *d, unit_box *unit, hr_code result);
+void hr_feed_visible(feed *f, hr_batch *batch);
+void hr_feed_settled(hr_dispatch *d, feed *f);
+void hr_feed_trim(hr_dispatch *d, feed *f);
+void hr_feed_finish_revoke(hr_dispatch *d, feed *f);
+hr_batch *hr_feed_find(const feed *f, uint64_t position);
+
+/* dispatch_take.c: from feeds into lanes */
+void hr_function_take(hr_dispatch *d, function *f);
+void hr_cursor_read(hr_dispatch *d, const hr_input *input);
+void hr_lane_push(function *f, uint32_t index, const item *what, bool at_front, uint64_t now_ns);
+uint32_t hr_lane_of(function *f, uint64_t key_hash);
+
+/* dispatch_call.c: calls and answers */
+void hr_function_call(hr_dispatch *d, function *f);
+void hr_call_answered(hr_dispatch *d, const hr_answer *answer);
+void hr_calls_expire(hr_dispatch *d, function *f);
+void hr_item_dead(hr_dispatch *d, function *f, item *it, const char *reason, hr_slice why,
+                  uint32_t attempt, bool is_expired);
+
+/* dispatch_park.c: what waits for another try */
+uint64_t hr_chain_key(const function *f, uint64_t key_hash);
+bool hr_park_is_held(const function *f, const item *it);
+void hr_park(hr_dispatch *d, function *f, item *it, uint32_t state, int64_t due_ms,
+             uint32_t attempt, hr_slice why);
+void hr_unpark(hr_dispatch *d, function *f, parked *p);
+void hr_park_load(hr_dispatch *d, function *f, cursor *c, const hr_row *row);
+void hr_park_release(hr_dispatch *d, function *f);
+void hr_park_fetched(hr_dispatch *d, function *f, cursor *c, const hr_input *input);
+void hr_park_drop_unattempted(hr_dispatch *d, cursor *c);
+
+#endif

@@ -1,0 +1,327 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Units of the dispatcher: what one function settled of one feed, as one commit (S5, S15). */
+#include "broker/dispatch_priv.h"
+
+unit_box *hr_unit_new(void) {
+    return hr_alloc(sizeof(unit_box));
+}
+
+static void *grow(void *array, size_t count, size_t *capacity, size_t size) {
+    if (count < *capacity) {
+        return array;
+    }
+    *capacity = *capacity == 0 ? 8 : *capacity * 2;
+    return hr_realloc(array, *capacity * size);
+}
+
+void hr_unit_free(unit_box *take_unit) {
+    if (take_unit == NULL) {
+        return;
+    }
+    for (size_t i = 0; i < take_unit->held_count; i++) {
+        hr_batch_unref(take_unit->held[i]);
+    }
+    for (size_t i = 0; i < take_unit->append_count; i++) {
+        hr_batch_unref(take_unit->appends[i]);
+    }
+    for (size_t i = 0; i < take_unit->owned_count; i++) {
+        hr_free(take_unit->owned[i]);
+    }
+    hr_free(take_unit->rows);
+    hr_free(take_unit->held);
+    hr_free(take_unit->appends);
+    hr_free(take_unit->owned);
+    hr_free(take_unit->seen);
+    hr_free(take_unit);
+}
+
+hr_row *hr_unit_row(unit_box *unit) {
+    unit->rows = grow(unit->rows, unit->row_count, &unit->row_capacity, sizeof *unit->rows);
+    hr_row *row = &unit->rows[unit->row_count++];
+    *row = (hr_row){0};
+    return row;
+}
+
+void hr_unit_hold(unit_box *unit, hr_batch *batch) {
+    if (unit->held_count > 0 && unit->held[unit->held_count - 1] == batch) {
+        return; /* rows of one batch come together */
+    }
+    unit->held = grow(unit->held, unit->held_count, &unit->held_capacity, sizeof(hr_batch *));
+    unit->held[unit->held_count++] = hr_batch_ref(batch);
+}
+
+hr_slice hr_unit_copy(unit_box *unit, hr_slice slice) {
+    if (slice.size == 0) {
+        return (hr_slice){0};
+    }
+    unit->owned = grow(unit->owned, unit->owned_count, &unit->owned_capacity, sizeof(void *));
+    void *copy = hr_copy_bytes(slice.bytes, slice.size);
+    unit->owned[unit->owned_count++] = copy;
+    return hr_slice_of(copy, slice.size);
+}
+
+void hr_unit_append(unit_box *unit, hr_batch *take_batch) {
+    unit->appends =
+        grow(unit->appends, unit->append_count, &unit->append_capacity, sizeof(hr_batch *));
+    unit->appends[unit->append_count++] = take_batch;
+}
+
+/* The unit that collects what happens to the cursor now; made when needed. */
+unit_box *hr_cursor_unit(cursor *c) {
+    c->is_dirty = true;
+    if (c->building == NULL) {
+        c->building = hr_unit_new();
+        c->building->cursor = c;
+        c->building->sequence = ++c->built;
+    }
+    return c->building;
+}
+
+/* The event needs nothing more of this cursor. */
+void hr_cursor_mark(cursor *c, span *s, uint32_t index) {
+    uint64_t bit = (uint64_t)1 << (index % 64);
+    HR_ASSERT((s->bits[index / 64] & bit) == 0 && s->left > 0);
+    s->bits[index / 64] |= bit;
+    s->left--;
+    c->is_dirty = true;
+}
+
+/* The same for an event that is settled or parked now. Deliveries of a journal feed are counted by
+ * the store as its events are appended; those of a pull feed here, with what settles them. */
+void hr_cursor_settle(cursor *c, span *s, uint32_t index) {
+    hr_cursor_mark(c, s, index);
+    c->counters.deliveries += c->feed->policy.pull ? 1 : 0;
+}
+
+static uint32_t first_open(const span *s) {
+    for (uint32_t word = 0;; word++) {
+        uint64_t open = ~s->bits[word];
+        if (open != 0) {
+            return word * 64 + (uint32_t)__builtin_ctzll(open);
+        }
+    }
+}
+
+/* Frees what is settled at the front and moves low up to the first open event. */
+void hr_cursor_advance(cursor *c) {
+    while (c->first != NULL && c->first->left == 0) {
+        span *s = c->first;
+        c->low = s->batch->position[s->batch->count - 1] + 1;
+        c->first = s->next;
+        if (c->first == NULL) {
+            c->last = NULL;
+        }
+        c->window -= s->batch->count;
+        hr_batch_unref(s->batch);
+        hr_free(s);
+    }
+    if (c->first != NULL) {
+        uint64_t open = c->first->batch->position[first_open(c->first)];
+        if (open > c->low) {
+            c->low = open;
+        }
+    } else if (c->next > c->low) {
+        c->low = c->next;
+    }
+}
+
+static void put_varint(hr_buffer *out, uint64_t value) {
+    uint8_t *at = hr_buffer_room(out, 10);
+    while (value >= 0x80) {
+        *at++ = (uint8_t)(value | 0x80);
+        value >>= 7;
+        out->size++;
+    }
+    *at = (uint8_t)value;
+    out->size++;
+}
+
+static bool get_varint(hr_slice *in, uint64_t *out) {
+    uint64_t value = 0;
+    for (unsigned shift = 0; shift < 64 && in->size > 0; shift += 7) {
+        uint8_t byte = *in->bytes++;
+        in->size--;
+        value |= (uint64_t)(byte & 0x7f) << shift;
+        if (byte < 0x80) {
+            *out = value;
+            return true;
+        }
+    }
+    return false;
+}
+
+typedef struct run_writer {
+    hr_buffer out;
+    uint64_t base, from, to; /* current run [from, to) */
+    uint64_t count;
+} run_writer;
+
+static void end_run(run_writer *w) {
+    if (w->to > w->from) {
+        put_varint(&w->out, w->from - w->base);
+        put_varint(&w->out, w->to - w->from);
+        w->count += w->to - w->from;
+        w->base = w->to;
+    }
+    w->from = w->to = 0;
+}
+
+static void add_position(run_writer *w, uint64_t position) {
+    if (position != w->to || w->to == 0) {
+        end_run(w);
+        w->from = position;
+    }
+    w->to = position + 1;
+}
+
+/* The set settled above low: runs of positions as varint pairs (gap since the run before, length).
+ * Ranges known from the store that were not reached yet are kept. */
+static void encode_settled(const cursor *c, run_writer *w) {
+    w->base = c->low;
+    if (c->dropped_count > 0) { /* all but these is settled up to low */
+        w->base = c->dropped[0];
+        for (size_t i = 0; i < c->dropped_count; i++) {
+            w->from = c->dropped[i] + 1;
+            w->to = i + 1 < c->dropped_count ? c->dropped[i + 1] : c->low;
+            end_run(w);
+        }
+    }
+    for (const span *s = c->first; s != NULL; s = s->next) {
+        for (uint32_t i = 0; i < s->batch->count; i++) {
+            if ((s->bits[i / 64] >> (i % 64) & 1) != 0 && s->batch->position[i] >= c->low) {
+                add_position(w, s->batch->position[i]);
+            }
+        }
+    }
+    end_run(w);
+    for (size_t i = c->range_at; i < c->range_count; i++) {
+        uint64_t from = c->ranges[i].from < c->next ? c->next : c->ranges[i].from;
+        if (from < c->low) {
+            from = c->low;
+        }
+        if (from < c->ranges[i].to && from >= w->base) {
+            w->from = from;
+            w->to = c->ranges[i].to;
+            end_run(w);
+        }
+    }
+}
+
+bool hr_cursor_load_settled(cursor *c, hr_slice settled) {
+    uint64_t at = c->low, gap = 0, length = 0;
+    size_t capacity = 0;
+    while (settled.size > 0) {
+        if (!get_varint(&settled, &gap) || !get_varint(&settled, &length)) {
+            return false;
+        }
+        c->ranges = grow(c->ranges, c->range_count, &capacity, sizeof *c->ranges);
+        at += gap;
+        c->ranges[c->range_count++] = (range){.from = at, .to = at + length};
+        at += length;
+        c->durable_settled += length;
+    }
+    return true;
+}
+
+/* Gives appends their positions, at each submission: what was refused leaves no hole behind. */
+static void give_positions(hr_dispatch *d, unit_box *unit) {
+    for (size_t i = 0; i < unit->append_count; i++) {
+        hr_batch *batch = unit->appends[i];
+        feed *f = hr_dispatch_find_feed(d, batch->feed);
+        HR_ASSERT(f != NULL && !f->policy.pull);
+        for (uint32_t k = 0; k < batch->count; k++) {
+            batch->position[k] = f->policy.next++;
+        }
+    }
+}
+
+void hr_unit_submit(hr_dispatch *d, unit_box *unit) {
+    give_positions(d, unit);
+    unit->unit.rows = unit->rows;
+    unit->unit.row_count = unit->row_count;
+    unit->unit.appends = unit->appends;
+    unit->unit.append_count = unit->append_count;
+    unit->unit.data = unit;
+    d->units_out++;
+    hr_dispatch_act(d, HR_DO_COMMIT, unit->unit.function, unit->unit.feed)->unit = &unit->unit;
+}
+
+static void flush_cursor(hr_dispatch *d, cursor *c) {
+    hr_cursor_advance(c);
+    unit_box *unit = hr_cursor_unit(c);
+    c->is_dirty = false;
+    c->building = NULL;
+    c->running = unit;
+    run_writer writer = {0};
+    encode_settled(c, &writer);
+    unit->unit.function = c->function->policy.id;
+    unit->unit.feed = c->feed->policy.id;
+    unit->unit.epoch = c->feed->policy.epoch;
+    unit->unit.has_checkpoint = true;
+    unit->unit.low = c->dropped_count > 0 ? c->dropped[0] : c->low;
+    unit->unit.settled = hr_unit_copy(unit, hr_slice_of(writer.out.bytes, writer.out.size));
+    unit->unit.settled_count = writer.count;
+    unit->unit.counters = c->counters;
+    hr_buffer_fini(&writer.out);
+    hr_unit_submit(d, unit);
+}
+
+/* One unit a cursor at a time: while it is on its way the next one fills. */
+void hr_cursors_flush(hr_dispatch *d) {
+    for (function *f = d->functions; f != NULL; f = f->next) {
+        for (cursor *c = f->cursors; c != NULL; c = c->next_of_function) {
+            if (c->is_dirty && c->running == NULL && c->is_begun && !c->feed->is_gone) {
+                flush_cursor(d, c);
+            }
+        }
+    }
+}
+
+static void settle_done(hr_dispatch *d, unit_box *unit) {
+    cursor *c = unit->cursor;
+    c->running = NULL;
+    c->done = unit->sequence;
+    c->durable_low = unit->unit.low;
+    c->durable_settled = unit->unit.settled_count;
+    for (size_t i = 0; i < unit->append_count; i++) {
+        feed *f = hr_dispatch_find_feed(d, unit->appends[i]->feed);
+        hr_feed_visible(f, unit->appends[i]);
+        f->counters.received += unit->appends[i]->count;
+        for (uint32_t k = 0; d->options.note != NULL && k < unit->appends[i]->count; k++) {
+            hr_note note = {.kind = HR_NOTE_RESULT,
+                            .feed = f->policy.id,
+                            .position = unit->appends[i]->position[k],
+                            .batch = unit->appends[i],
+                            .index = k,
+                            .real_us = d->real_us,
+                            .text = hr_slice_text(c->function->policy.name)};
+            d->options.note(d->options.note_data, &note);
+        }
+    }
+    hr_feed_settled(d, c->feed);
+}
+
+void hr_unit_done(hr_dispatch *d, unit_box *unit, hr_code result) {
+    HR_ASSERT(d->units_out > 0);
+    d->units_out--;
+    if (unit->feed != NULL) {
+        hr_feed_append_done(d, unit, result);
+        hr_unit_free(unit);
+        return;
+    }
+    if (result == HR_OK) {
+        settle_done(d, unit);
+        hr_unit_free(unit);
+    } else if (result == HR_E_FENCED || result == HR_E_STOPPING) {
+        unit->cursor->running = NULL;
+        unit->cursor->done = unit->sequence;
+        if (result == HR_E_FENCED) {
+            unit->cursor->feed->is_gone = true;
+        }
+        hr_unit_free(unit);
+    } else { /* a full disk even for what settles: keep it and try again */
+        unit->retry_ns = d->now_ns + 1000000000u;
+        unit->next = d->waiting;
+        d->waiting = unit;
+    }
+}
