@@ -162,8 +162,8 @@ typedef struct view_reader {
 static void view_text(view_reader *viewing, hr_slice text, uint32_t *out_at, uint16_t *out_size) {
     if (text.size > HR_ATTRIBUTE_VALUE_MAX) {
         viewing->wrong = "a text is too long";
-    } else if (!hr_utf8_is_valid(text)) {
-        viewing->wrong = "a text is not UTF-8";
+    } else if (!hr_utf8_is_text(text)) {
+        viewing->wrong = "a text is not UTF-8, or holds a zero";
     } else {
         *out_at = (uint32_t)(text.bytes - viewing->bytes);
         *out_size = (uint16_t)text.size;
@@ -202,8 +202,8 @@ static void view_attribute(view_reader *viewing, hr_slice entry) {
     } else if (reading.has_value) {
         if (reading.attribute.text.size > HR_ATTRIBUTE_VALUE_MAX) {
             viewing->wrong = "an attribute is too long";
-        } else if (is_text(reading.attribute.type) && !hr_utf8_is_valid(reading.attribute.text)) {
-            viewing->wrong = "an attribute is not UTF-8";
+        } else if (is_text(reading.attribute.type) && !hr_utf8_is_text(reading.attribute.text)) {
+            viewing->wrong = "an attribute is not UTF-8, or holds a zero";
         } else {
             view_named(viewing, &reading.attribute);
         }

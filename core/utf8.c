@@ -27,6 +27,17 @@ static size_t sequence_size(const uint8_t *bytes, size_t left) {
 size_t hr_utf8_prefix(hr_slice text) {
     size_t at = 0;
     while (at < text.size) {
+        uint64_t word;
+        while (at + sizeof word <= text.size) { /* eight ASCII bytes a step */
+            memcpy(&word, text.bytes + at, sizeof word);
+            if ((word & UINT64_C(0x8080808080808080)) != 0) {
+                break;
+            }
+            at += sizeof word;
+        }
+        if (at == text.size) {
+            break;
+        }
         size_t size = sequence_size(text.bytes + at, text.size - at);
         if (size == 0) {
             break;

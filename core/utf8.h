@@ -8,24 +8,34 @@
 /* How many bytes from the start are well-formed: size when all are.  Thread: any. */
 size_t hr_utf8_prefix(hr_slice text);
 
-/* All of it well-formed?  Eight ASCII bytes a step.  Thread: any. */
+/* All of it well-formed?  Thread: any. */
 static inline bool hr_utf8_is_valid(hr_slice text) {
+    return hr_utf8_prefix(text) == text.size;
+}
+
+/* UTF-8 without a zero byte: what a C string can carry whole. Eight ASCII bytes a step.
+ * Thread: any. */
+static inline bool hr_utf8_is_text(hr_slice text) {
+    const uint64_t ones = UINT64_C(0x0101010101010101), highs = UINT64_C(0x8080808080808080);
     size_t at = 0;
     uint64_t word;
     for (; at + sizeof word <= text.size; at += sizeof word) {
         memcpy(&word, text.bytes + at, sizeof word);
-        if ((word & UINT64_C(0x8080808080808080)) != 0) {
+        if (((word | (word - ones)) & highs) != 0) {
             break;
         }
     }
-    uint8_t high = 0;
-    for (size_t i = at; i < text.size && i < at + sizeof word; i++) {
-        high |= text.bytes[i];
+    for (; at < text.size; at++) {
+        uint8_t c = text.bytes[at];
+        if (c >= 0x80) {
+            hr_slice rest = hr_slice_of(text.bytes + at, text.size - at);
+            return memchr(rest.bytes, 0, rest.size) == NULL && hr_utf8_prefix(rest) == rest.size;
+        }
+        if (c == 0) {
+            return false;
+        }
     }
-    if (at + sizeof word > text.size && high < 0x80) {
-        return true;
-    }
-    return hr_utf8_prefix(hr_slice_of(text.bytes + at, text.size - at)) == text.size - at;
+    return true;
 }
 
 #endif
