@@ -7,7 +7,6 @@
 #include "core/utf8.h"
 
 #include <jansson.h>
-#include <math.h>
 #include <strings.h>
 
 void hr_attribute_print(const hr_attribute *attribute, hr_buffer *out) {
@@ -136,7 +135,7 @@ static hr_code read_value(const char *name, const json_t *value, hr_attribute *o
         out->number = json_is_true(value) ? 1 : 0;
     } else if (json_is_real(value)) { /* integers too are read as such */
         double number = json_real_value(value);
-        if (number != floor(number) || number < INT32_MIN || number > INT32_MAX) {
+        if (!(number >= INT32_MIN && number <= INT32_MAX) || (double)(int64_t)number != number) {
             return hr_fail(err, HR_E_MALFORMED, 0, "attribute %s must be a 32-bit integer", name);
         }
         out->type = HR_ATTRIBUTE_INTEGER;
@@ -206,7 +205,8 @@ static hr_code read_member(event_reader *reader, const char *name, json_t *value
     }
     if (strcmp(name, "specversion") == 0) {
         const char *version = json_is_string(value) ? json_string_value(value) : "";
-        if (strncmp(version, "1.", 2) != 0) {
+        if (strncmp(version, "1.", 2) != 0 || version[2] == '\0' ||
+            version[2 + strspn(version + 2, "0123456789")] != '\0') {
             return hr_fail(err, HR_E_MALFORMED, 0, "specversion must be 1.x");
         }
         reader->is_version_1 = true;

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "core/time_text.h"
 
+#include "core/error.h"
+
 #include <stdio.h>
 
 /* Days since 1970-01-01 of a civil date (proleptic Gregorian); March is month 0 of its year, so
@@ -30,14 +32,17 @@ static void date_of(int64_t days, int64_t *out_year, int *out_month, int *out_da
 void hr_time_print(int64_t us, char out[HR_TIME_TEXT]) {
     int64_t day_us = INT64_C(86400) * 1000000;
     int64_t days = us / day_us - (us % day_us < 0 ? 1 : 0);
-    int64_t rest = us - days * day_us;
+    int64_t rest = us % day_us < 0 ? us % day_us + day_us : us % day_us;
     int64_t year;
     int month, day;
     date_of(days, &year, &month, &day);
     int64_t second = rest / 1000000;
-    snprintf(out, HR_TIME_TEXT, "%04lld-%02d-%02dT%02d:%02d:%02d.%06dZ", (long long)year, month,
-             day, (int)(second / 3600), (int)(second / 60 % 60), (int)(second % 60),
-             (int)(rest % 1000000));
+    char room[128]; /* for what the compiler cannot know to be small */
+    int size = snprintf(room, sizeof room, "%04lld-%02d-%02dT%02d:%02d:%02d.%06dZ", (long long)year,
+                        month, day, (int)(second / 3600), (int)(second / 60 % 60),
+                        (int)(second % 60), (int)(rest % 1000000));
+    HR_ASSERT(size > 0 && size < HR_TIME_TEXT);
+    memcpy(out, room, (size_t)size + 1);
 }
 
 /* Reads exactly count digits at *at. */

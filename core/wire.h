@@ -47,6 +47,7 @@ static inline bool hr_wire_next(hr_wire *wire, hr_wire_field *out) {
     if (!hr_wire_varint(wire, &tag) || tag < 8 || tag > UINT32_MAX) {
         return false;
     }
+    out->value = 0;
     out->number = (uint32_t)tag >> 3;
     out->type = (uint32_t)tag & 7;
     size_t left = (size_t)(wire->end - wire->at);
