@@ -239,12 +239,17 @@ static hr_code read_data(event_reader *reader, hr_slice json, hr_buffer *room, h
     if (reader->data == NULL) {
         return HR_OK;
     }
-    fields->data_is_text = true;
     if (!is_json && json_is_string(reader->data)) {
+        fields->data_is_text = true;
         fields->data = slice_of_string(reader->data);
         return HR_OK;
     }
-    fields->data = hr_json_raw_member(json, "data"); /* as it stands: no number is rewritten */
+    /* As it stands, so that no number is rewritten; and as bytes: the official Go SDK would quote
+     * text_data of type JSON once more. What JSON implies is said, as CloudEvents wants. */
+    fields->data = hr_json_raw_member(json, "data");
+    if (reader->content_type.size == 0) {
+        fields->content_type = hr_slice_text("application/json");
+    }
     if (fields->data.size == 0) {
         return hr_fail(err, HR_E_MALFORMED, 0, "the member data is written with escapes");
     }

@@ -63,6 +63,9 @@ void raw_run(raw_exchange *exchange) {
         if (got <= 0) {
             break;
         }
+        if (have == 0) {
+            exchange->answered_ns = hr_mono_ns();
+        }
         have += (size_t)got;
     }
     exchange->answer[have] = 0;

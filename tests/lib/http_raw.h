@@ -14,6 +14,7 @@ typedef struct raw_exchange {
     size_t body_size;        /* 0 with a body: its strlen */
     bool no_length;          /* do not add Content-Length */
     bool closes_at_once;     /* do not wait for the answer */
+    uint64_t answered_ns;    /* hr_mono_ns when the first bytes came, 0: none */
     int status;              /* of the last answer, 0: none */
     char answer[1 << 16];    /* everything that came, terminated */
     const char *answer_body; /* in answer */
