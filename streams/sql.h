@@ -3,10 +3,10 @@
  * holds the batch. Used for `when`, `key`, `id`, `type`, `subject`, `dedupe.by`, and templates.
  *
  * Columns: id source type subject time datacontenttype data, every extension attribute by its name.
- * `data.a.b` is sugar for data->>'$.a.b'; ->> and -> on data read our parsed document (parsed once a
- * batch event, and only when asked). REGEXP is PCRE2 with match limits. Text in single quotes; double-quoted
- * strings are an error. A name that is no column of the envelope reads the extension of that name
- * (NULL when the event has none).
+ * `data.a.b` is sugar for data->>'$.a.b'; ->> and -> on data read our parsed document (parsed once
+ * a batch event, and only when asked). REGEXP is PCRE2 with match limits. Text in single quotes;
+ * double-quoted strings are an error. A name that is no column of the envelope reads the extension
+ * of that name (NULL when the event has none).
  *
  * Life:  hr_sql_new -> hr_sql_compile* -> (match | values)* -> free
  * Rule:  an hr_sql and its expressions belong to one thread; it never opens the store's file. */
