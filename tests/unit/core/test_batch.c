@@ -129,6 +129,7 @@ static void large_events_fill_a_batch_by_bytes(void **state) {
     assert_int_equal(hr_builder_pack(&builder, 0, &fields, NULL), HR_E_TOO_LARGE);
     hr_batch *batch = hr_builder_finish(&builder, 0, 0);
     assert_int_equal(batch->count, HR_BATCH_BYTES_MAX / HR_ENVELOPE_MAX);
+    assert_int_equal(batch->size, batch->count * (size_t)batch->view[0].size);
     hr_batch_unref(batch);
     assert_int_equal(hr_builder_pack(&builder, 0, &fields, NULL), HR_OK);
     hr_builder_fini(&builder);
