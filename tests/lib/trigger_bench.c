@@ -81,8 +81,11 @@ static void on_timer(void *data) {
     self->durable_ns = hr_mono_ns();
     if (self->mode == BENCH_REFUSE) {
         self->trigger->ops->refused(self->trigger, 1, self->last_ticket, HR_E_STORE_FULL);
-    } else {
-        self->trigger->ops->durable(self->trigger, self->last_ticket);
+    } else { /* ticket by ticket: a unit of several ends with the last */
+        self->trigger->ops->durable(self->trigger, ++self->durable_ticket);
+        if (self->durable_ticket < self->last_ticket) {
+            after();
+        }
     }
 }
 
@@ -142,8 +145,8 @@ const raw_exchange *bench_ask(trigger_bench *self, const char *method, const cha
                               const char *headers, const char *body) {
     static raw_exchange exchange;
     char *head = hr_format("%s %s HTTP/1.1\r\nHost: x\r\n%s", method, path, headers);
-    exchange = (raw_exchange){
-        .head = head, .body = body, .port = hr_http_server_port(self->server)};
+    exchange =
+        (raw_exchange){.head = head, .body = body, .port = hr_http_server_port(self->server)};
     raw_run_all(self->loop, &exchange, 1);
     hr_free(head);
     exchange.head = NULL;

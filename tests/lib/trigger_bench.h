@@ -32,7 +32,7 @@ typedef struct trigger_bench {
         uint64_t ticket;
     } rejects[BENCH_OFFERS];
     size_t reject_count;
-    uint64_t last_ticket;
+    uint64_t last_ticket, durable_ticket;
     uint64_t durable_ns; /* when durable or refused was last called */
     int64_t unauthorized, malformed, refused, ignored, insecure;
     hr_trigger_up up;
