@@ -191,6 +191,7 @@ static void two_thousand_records_take_two_tickets_and_one_answer(void **state) {
 
     assert_int_equal(bench.offer_count, 2);
     assert_int_equal(bench_event_count(&bench), 2000);
+    assert_int_equal(bench.durable_ticket, 2);
     assert_string_equal(subject(1999), "k1999");
     hr_buffer_fini(&body);
 }

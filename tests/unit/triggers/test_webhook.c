@@ -348,6 +348,7 @@ static void a_request_of_many_events_is_answered_when_all_are_durable(void **sta
     assert_int_equal(got->status, 202);
     assert_int_equal(bench.offer_count, 3);
     assert_int_equal(bench_event_count(&bench), 2500);
+    assert_int_equal(bench.durable_ticket, 3);
     assert_true(got->answered_ns >= bench.durable_ns);
     assert_non_null(strstr(got->answer_body, "\"2499\"]}"));
     hr_buffer_fini(&body);
