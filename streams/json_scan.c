@@ -4,6 +4,10 @@
 #include "core/utf8.h"
 #include "streams/json_priv.h"
 
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
+
 #define ONES  UINT64_C(0x0101010101010101)
 #define HIGHS UINT64_C(0x8080808080808080)
 
@@ -65,9 +69,24 @@ static bool scan_escape(json_reader *scan) {
     }
 }
 
-/* Steps over bytes that mean nothing in a string, eight at a time; what stops it may still be such
- * a byte. Bits in *high say that bytes beyond ASCII may have been seen. */
+/* Steps over bytes that mean nothing in a string, 8 or 16 at a time; what stops it may still be
+ * such a byte. Bits in *high say that bytes beyond ASCII may have been seen. */
 static inline const uint8_t *skip_plain(const uint8_t *at, const uint8_t *end, uint64_t *high) {
+#ifdef __SSE2__
+    while (end - at >= 16) {
+        __m128i bytes = _mm_loadu_si128((const __m128i *)at);
+        __m128i stop =
+            _mm_or_si128(_mm_or_si128(_mm_cmpeq_epi8(bytes, _mm_set1_epi8('"')),
+                                      _mm_cmpeq_epi8(bytes, _mm_set1_epi8('\\'))),
+                         _mm_cmpeq_epi8(_mm_min_epu8(bytes, _mm_set1_epi8(0x1F)), bytes));
+        unsigned mask = (unsigned)_mm_movemask_epi8(stop);
+        *high |= (unsigned)_mm_movemask_epi8(bytes);
+        if (mask != 0) {
+            return at + __builtin_ctz(mask);
+        }
+        at += 16;
+    }
+#endif
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
     while (end - at >= 8) {
         uint64_t word;

@@ -20,7 +20,7 @@ static int on_progress(void *data) {
 
 static int set_limits(sqlite3 *db) {
     static const int limits[][2] = {
-        {SQLITE_LIMIT_LENGTH, 64 << 20},
+        {SQLITE_LIMIT_LENGTH, 17 << 20},
         {SQLITE_LIMIT_SQL_LENGTH, 1 << 20},
         {SQLITE_LIMIT_COLUMN, 200},
         {SQLITE_LIMIT_EXPR_DEPTH, 1000},

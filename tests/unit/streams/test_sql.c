@@ -376,6 +376,127 @@ static void deep_json_is_null(void **state) {
     hr_sql_free(sql);
 }
 
+static void a_value_that_fails_is_null(void **state) {
+    (void)state;
+    static const struct {
+        const char *expression, *values;
+    } table[] = {{"abs(-9223372036854775807 - retries)",
+                  "9223372036854775807|-|9.22337203685478e+18|"
+                  "9.22337203685478e+18|-"},
+                 {"abs(-9223372036854775807 - 1)", "-|-|-|-|-"},
+                 {"data->>('$.'||nosuchthing||'[')", "-|-|-|-|-"},
+                 {"data->>('$.'||id||'[')", "-|-|-|-|-"},
+                 {"id REGEXP (id || '(')", "-|-|-|-|-"},
+                 {"id REGEXP id", "1|1|1|1|1"}};
+    hr_error err = {0};
+    hr_sql *sql = NULL;
+    assert_int_equal(hr_sql_new(&sql, &err), HR_OK);
+    hr_batch *batch = make_batch();
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+        hr_expression *expression = compile(sql, table[i].expression);
+        for (int round = 0; round < 2; round++) {
+            hr_buffer values = {0};
+            hr_expression_values(expression, batch, collect, &values);
+            if (strcmp(hr_buffer_text(&values), table[i].values) != 0) {
+                fail_msg("%s gives %s", table[i].expression, hr_buffer_text(&values));
+            }
+            hr_buffer_fini(&values);
+        }
+        hr_expression_free(expression);
+    }
+    hr_batch_unref(batch);
+    hr_sql_free(sql);
+}
+
+/* More different patterns than are kept: those beyond are compiled for the call. */
+static void patterns_beyond_the_kept_ones_work(void **state) {
+    (void)state;
+    hr_error err = {0};
+    hr_sql *sql = NULL;
+    hr_builder builder = {0};
+    assert_int_equal(hr_sql_new(&sql, &err), HR_OK);
+    for (int i = 0; i < 100; i++) {
+        char id[16];
+        snprintf(id, sizeof id, "id%d", i);
+        hr_fields fields = {
+            .id = hr_slice_text(id), .source = hr_slice_text("/s"), .type = hr_slice_text("t")};
+        assert_int_equal(hr_builder_pack(&builder, (uint64_t)i + 1, &fields, &err), HR_OK);
+    }
+    hr_batch *batch = hr_builder_finish(&builder, 1, 0);
+    hr_builder_fini(&builder);
+    hr_expression *expression = compile(sql, "id REGEXP ('^' || id || '$')");
+    uint64_t bits[HR_BATCH_MAX / 64];
+    uint32_t errors = 0;
+    hr_expression_match(expression, batch, bits, &errors, &err);
+    assert_int_equal(errors, 0);
+    assert_true(bits[0] == UINT64_MAX && bits[1] == (UINT64_C(1) << 36) - 1);
+    hr_expression_free(expression);
+    hr_batch_unref(batch);
+    hr_sql_free(sql);
+}
+
+static uint64_t seed = 88172645463325252U;
+
+static uint32_t chance(uint32_t below) {
+    seed ^= seed << 13;
+    seed ^= seed >> 7;
+    seed ^= seed << 17;
+    return (uint32_t)(seed >> 32) % below;
+}
+
+/* Whatever is written, it is refused or evaluated: no second statement, no assertion, no bad read.
+ * An offset that is given lies within the text. */
+static void random_tokens_are_refused_or_evaluated(void **state) {
+    (void)state;
+    static const char *const tokens[] = {
+        "data",     ".",        "temp",    "[0]",    "data.temp", "data.\"a b\"",
+        "id",       "site",     "1",       "1.5",    "'a'",       "'",
+        "\"",       "(",        ")",       "+",      "-",         "--",
+        "/*",       "*/",       "*",       "=",      "<",         ">",
+        "->",       "->>",      "'$.a'",   "'$['",   "AND",       "OR",
+        "NOT",      "IN",       "LIKE",    "REGEXP", "'(a'",      "CASE",
+        "WHEN",     "THEN",     "END",     "CAST(",  "AS",        "INTEGER",
+        "NULL",     "IS",       "abs(",    ",",      ";",         "x'",
+        "4142",     "COLLATE",  "nocase",  "SELECT", "FROM",      "ev",
+        "count",    "(*)",      "OVER",    "0x",     "1e",        "|",
+        "||",       "\xc3\xa9", "\x80",    "\v",     "_p0",       "_x0",
+        "`",        "$1",       "~",       "%",      "WHERE",     "LIMIT",
+        "ORDER BY", "UNION",    "BETWEEN", "EXISTS", "VALUES",    "RAISE(",
+        "ESCAPE",   "ISNULL",   "DISTINCT"};
+    hr_error err = {0};
+    hr_sql *sql = NULL;
+    assert_int_equal(hr_sql_new(&sql, &err), HR_OK);
+    hr_batch *batch = make_batch();
+    uint32_t good = 0;
+    for (int round = 0; round < 30000; round++) {
+        hr_buffer text = {0};
+        for (uint32_t i = chance(9) + 1; i > 0; i--) {
+            hr_buffer_print(&text, "%s%s", tokens[chance(sizeof tokens / sizeof *tokens)],
+                            chance(3) == 0 ? "" : " ");
+        }
+        char *exact = hr_copy_bytes(text.bytes, text.size);
+        int offset = -1;
+        hr_expression *expression = NULL;
+        if (hr_sql_compile(sql, exact, &expression, &offset, &err) == HR_OK) {
+            uint64_t bits[1];
+            uint32_t errors = 0;
+            hr_buffer values = {0};
+            hr_expression_match(expression, batch, bits, &errors, &err);
+            hr_expression_values(expression, batch, collect, &values);
+            hr_buffer_fini(&values);
+            hr_expression_free(expression);
+            good++;
+        } else if (offset > (int)text.size || offset < -1) {
+            fail_msg("'%s': offset %d", exact, offset);
+        }
+        hr_free(exact);
+        hr_buffer_fini(&text);
+    }
+    assert_true(good > 300);
+    hr_batch_unref(batch);
+    hr_sql_free(sql);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(expressions_give_the_values_of_the_table),
@@ -384,6 +505,9 @@ int main(void) {
         cmocka_unit_test(catastrophic_patterns_end_as_an_error),
         cmocka_unit_test(oversized_expressions_and_patterns_are_refused),
         cmocka_unit_test(deep_json_is_null),
+        cmocka_unit_test(a_value_that_fails_is_null),
+        cmocka_unit_test(patterns_beyond_the_kept_ones_work),
+        cmocka_unit_test(random_tokens_are_refused_or_evaluated),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
