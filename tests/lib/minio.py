@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A real MinIO for a test: start, use its S3 client, stop.
+
+    with Minio(folder, "http://127.0.0.1:7080/hooks/uploads", auth="Bearer token") as minio:
+        minio.s3.create_bucket("photos"); minio.s3.notify("photos")
+"""
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from s3 import S3  # noqa: E402
+
+SCRIPT = pathlib.Path(__file__).resolve().parent.parent / "services" / "minio.sh"
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+class Minio:
+    def __init__(self, folder, url, auth=""):
+        self.folder = pathlib.Path(folder)
+        self.url = url
+        self.auth = auth
+        self.port = free_port()
+        self.s3 = S3(self.port)
+        self.is_running = False
+
+    def _run(self, *words):
+        subprocess.run([SCRIPT, *map(str, words)], check=True)
+
+    def start(self):
+        self._run("start", self.folder, self.port, self.url, self.auth)
+        self.is_running = True
+
+    def stop(self):
+        self._run("stop", self.folder)
+        self.is_running = False
+
+    def kill9(self):
+        self._run("kill9", self.folder)
+        self.is_running = False
+
+    def waiting(self):
+        """How many notifications wait in the queue on disk."""
+        return sum(1 for path in (self.folder / "queue").rglob("*") if path.is_file())
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *error):
+        if self.is_running:
+            self.stop()
