@@ -93,7 +93,7 @@ static bool take_clock(hr_slice text, size_t *at, int64_t *out_us) {
         !take_digits(text, at, 2, &second) || hour > 23 || minute > 59 || second > 60) {
         return false;
     }
-    *out_us = (INT64_C(3600) * hour + 60 * minute + second) * 1000000;
+    *out_us = (INT64_C(3600) * hour + INT64_C(60) * minute + second) * 1000000;
     if (!take_char(text, at, '.')) {
         return true;
     }
@@ -122,7 +122,7 @@ static bool take_offset(hr_slice text, size_t *at, int64_t *out_seconds) {
         minute > 59) {
         return false;
     }
-    int64_t seconds = INT64_C(3600) * hour + 60 * minute;
+    int64_t seconds = INT64_C(3600) * hour + INT64_C(60) * minute;
     *out_seconds = west ? -seconds : seconds;
     return true;
 }
