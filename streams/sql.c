@@ -191,7 +191,9 @@ static void run(hr_expression *expression, sqlite3_stmt *statement, const hr_bat
     sql->running = expression;
     sql->batch = batch;
     sql->first = 0;
-    sql->steep_matches = 0;
+    sql->matches = 0;
+    sql->is_late = false;
+    sql->began_ns = 0;
     while (sql->first < batch->count) {
         sql->row = ROW_NONE;
         sql->steps = 0;

@@ -8,8 +8,15 @@
  * double-quoted strings are an error. A name that is no column of the envelope reads the extension
  * of that name (NULL when the event has none).
  *
+ * Values of a path: integers INTEGER, other numbers REAL, strings TEXT, true and false 1 and 0,
+ * null and what is not there NULL, objects and arrays their JSON text as written. Of data that is
+ * not well-formed JSON every path is NULL. At most 64 paths and 64 attributes an expression, 64 KiB
+ * of text; no subqueries. data."any key", data.list[0]; data->>'label' and data->>0 as SQLite has
+ * them.
+ *
  * Life:  hr_sql_new -> hr_sql_compile* -> (match | values)* -> free
- * Rule:  an hr_sql and its expressions belong to one thread; it never opens the store's file. */
+ * Rule:  no call on an hr_sql from within each(). An hr_sql and its expressions belong to one
+ * thread; it never opens the store's file. */
 #ifndef HR_STREAMS_SQL_H
 #define HR_STREAMS_SQL_H
 

@@ -14,8 +14,10 @@ enum {
     HR_SQL_NAMES_MAX = 64,        /* extension attributes that one expression reads */
     HR_SQL_PATTERN_MAX = 4096,    /* bytes of a regular expression */
     HR_SQL_PATTERNS_KEPT = 16,    /* compiled patterns that one expression keeps */
-    HR_SQL_MATCH_STEPS = 50000,   /* of PCRE2 for one match ... */
-    HR_SQL_MATCH_STEPS_FEW = 5000 /* ... after 8 matches of the run have used them up */
+    HR_SQL_MATCH_STEPS = 20000,   /* of PCRE2 from one start of a match ... */
+    HR_SQL_MATCH_STEPS_FEW = 500, /* ... after the run has had its time, and then */
+    HR_SQL_MATCH_TEXT_FEW = 1024, /* only on texts of so many bytes */
+    HR_SQL_MATCH_CPU_MS = 500     /* time of one run for matching freely */
 };
 
 /* Columns of the virtual table ev. */
@@ -47,7 +49,9 @@ struct hr_sql {
     const hr_batch *batch;         /* of the run */
     uint32_t first, row;           /* where the scan begins; the event that is evaluated */
     uint32_t steps;                /* progress since the event began */
-    uint32_t steep_matches;        /* matches of the run that ran into their limit */
+    uint32_t matches;              /* of the run */
+    bool is_late;                  /* the run has used up HR_SQL_MATCH_CPU_MS */
+    int64_t began_ns;              /* CPU of the thread; 0: not read yet */
     uint32_t expressions;          /* alive */
     hr_buffer scratch;
 };

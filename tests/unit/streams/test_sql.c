@@ -8,6 +8,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include <cmocka.h>
 
@@ -318,6 +319,41 @@ static void catastrophic_patterns_end_as_an_error(void **state) {
     hr_sql_free(sql);
 }
 
+/* 1,000 events that each take milliseconds: the run ends in a bounded CPU time. */
+static void steep_patterns_cannot_hold_up_a_batch(void **state) {
+    (void)state;
+    hr_error err = {0};
+    hr_sql *sql = NULL;
+    hr_builder builder = {0};
+    assert_int_equal(hr_sql_new(&sql, &err), HR_OK);
+    static char text[20000];
+    memset(text, 'a', sizeof text);
+    for (int i = 0; i < 1000; i++) {
+        hr_fields fields = {.id = hr_slice_text("a"),
+                            .source = hr_slice_text("/s"),
+                            .type = hr_slice_text("t"),
+                            .data =
+                                i == 999 ? hr_slice_text("xyzb") : hr_slice_of(text, sizeof text),
+                            .has_data = true,
+                            .data_is_text = true};
+        assert_int_equal(hr_builder_pack(&builder, (uint64_t)i + 1, &fields, &err), HR_OK);
+    }
+    hr_batch *batch = hr_builder_finish(&builder, 1, 0);
+    hr_builder_fini(&builder);
+    hr_expression *expression = compile(sql, "data REGEXP 'a*a*[bc]'");
+    uint64_t bits[HR_BATCH_MAX / 64];
+    uint32_t errors = 0;
+    clock_t began = clock();
+    hr_expression_match(expression, batch, bits, &errors, &err);
+    double took_s = (double)(clock() - began) / CLOCKS_PER_SEC;
+    assert_true(took_s < 10);
+    assert_int_equal(errors, 999);
+    assert_true(bits[999 / 64] == UINT64_C(1) << (999 % 64)); /* the harmless one is answered */
+    hr_expression_free(expression);
+    hr_batch_unref(batch);
+    hr_sql_free(sql);
+}
+
 static void oversized_expressions_and_patterns_are_refused(void **state) {
     (void)state;
     hr_error err = {0};
@@ -503,6 +539,7 @@ int main(void) {
         cmocka_unit_test(errors_point_into_the_users_text),
         cmocka_unit_test(an_event_that_fails_is_false_and_the_others_go_on),
         cmocka_unit_test(catastrophic_patterns_end_as_an_error),
+        cmocka_unit_test(steep_patterns_cannot_hold_up_a_batch),
         cmocka_unit_test(oversized_expressions_and_patterns_are_refused),
         cmocka_unit_test(deep_json_is_null),
         cmocka_unit_test(a_value_that_fails_is_null),
