@@ -243,16 +243,12 @@ void hr_dispatch_take(hr_dispatch *d, uint32_t function_id, uint32_t feed_id, ui
     } else {
         reset_cursor(c);
     }
-    c->start = start;
     c->low = c->next = c->durable_low = low == 0 ? start : low;
     if (counters != NULL) {
         c->counters = *counters;
     }
     c->is_begun = !from->policy.pull;
     c->is_dirty = low == 0 && c->is_begun;
-    if (low == 0 && !from->policy.pull) {
-        c->counters.spare[0] = counters == NULL ? start : counters->spare[0];
-    }
     HR_ASSERT(hr_cursor_load_settled(c, settled));
 }
 
@@ -420,4 +416,50 @@ bool hr_dispatch_checkpoint(const hr_dispatch *d, uint32_t function_id, uint32_t
     *out_low = c->durable_low;
     *out_settled = c->durable_settled;
     return true;
+}
+
+static bool is_running(const function *f, const cursor *c, uint64_t position) {
+    for (const call_box *box = f->calls_first; box != NULL; box = box->next) {
+        for (uint32_t i = 0; i < box->call.count; i++) {
+            const item *it = &box->items[i];
+            if (it->cursor == c && it->batch->position[it->index] == position) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+hr_dispatch_standing hr_dispatch_find(const hr_dispatch *d, uint32_t function_id, uint32_t feed_id,
+                                      uint64_t position) {
+    const function *f = hr_dispatch_find_function(d, function_id);
+    const cursor *c = f == NULL ? NULL : find_cursor(f, feed_id);
+    if (c == NULL) {
+        return HR_STANDS_NOWHERE;
+    }
+    if (is_running(f, c, position)) {
+        return HR_STANDS_RUNNING;
+    }
+    for (const parked *p = c->parked_list; p != NULL; p = p->next) {
+        if (p->position == position) {
+            return HR_STANDS_RETRYING;
+        }
+    }
+    if (position < c->low) {
+        return HR_STANDS_SETTLED;
+    }
+    for (const span *s = c->first; s != NULL; s = s->next) {
+        for (uint32_t i = 0; i < s->batch->count; i++) {
+            if (s->batch->position[i] == position) {
+                return (s->bits[i / 64] >> (i % 64) & 1) != 0 ? HR_STANDS_SETTLED
+                                                              : HR_STANDS_PENDING;
+            }
+        }
+    }
+    for (size_t i = 0; i < c->range_count; i++) {
+        if (position >= c->ranges[i].from && position < c->ranges[i].to) {
+            return HR_STANDS_SETTLED;
+        }
+    }
+    return HR_STANDS_PENDING;
 }

@@ -32,6 +32,16 @@ struct hr_matcher {
     void (*keys)(hr_matcher *self, const hr_batch *batch, uint64_t *out_hashes);
 };
 
+/* What dedupe compares (`dedupe.by`), outside the core for the same reason. */
+typedef struct hr_identify hr_identify;
+struct hr_identify {
+    void (*seen)(hr_identify *self, const hr_batch *batch, hr_seen *out_seen);
+};
+
+/* Extension attributes that headrace sets itself. */
+#define HR_ATTRIBUTE_REPLAY "headracereplay" /* integer: how often it was replayed */
+#define HR_ATTRIBUTE_HOPS   "headracehops"   /* integer: chain depth of a result */
+
 typedef enum hr_order { HR_ORDER_KEY, HR_ORDER_NONE, HR_ORDER_FEED } hr_order;
 
 typedef struct hr_function_policy {
@@ -52,13 +62,14 @@ typedef struct hr_function_policy {
 typedef struct hr_feed_policy {
     uint32_t id; /* the store's number */
     bool pull;
+    bool has_replays; /* events may carry HR_ATTRIBUTE_REPLAY */
     uint32_t epoch;
     uint64_t next;            /* journal: the position of the next append */
     uint64_t unsettled_bytes; /* journal: at start */
     uint64_t max_bytes;       /* journal: unsettled bytes at which intake stops (S2) */
     hr_dedupe *take_dedupe;   /* NULL: off */
-    int64_t dedupe_window_ms;
-    hr_counters counters; /* received, duplicates, malformed so far */
+    hr_identify *identify;    /* what makes two events the same; NULL: source and id */
+    hr_counters counters;     /* received, duplicates, malformed so far */
 } hr_feed_policy;
 
 typedef enum hr_input_kind {
@@ -240,6 +251,17 @@ typedef struct hr_feed_stats {
     bool is_stopped;
 } hr_feed_stats;
 void hr_dispatch_feed_stats(const hr_dispatch *dispatch, uint32_t feed, hr_feed_stats *out);
+
+/* Where one event of a feed stands for a function, from memory. */
+typedef enum hr_dispatch_standing {
+    HR_STANDS_NOWHERE, /* the function does not take from the feed, or began after the event */
+    HR_STANDS_SETTLED,
+    HR_STANDS_PENDING,
+    HR_STANDS_RUNNING,
+    HR_STANDS_RETRYING
+} hr_dispatch_standing;
+hr_dispatch_standing hr_dispatch_find(const hr_dispatch *dispatch, uint32_t function, uint32_t feed,
+                                      uint64_t position);
 
 /* The checkpoint of a function on a feed as last made durable; false: none. */
 bool hr_dispatch_checkpoint(const hr_dispatch *dispatch, uint32_t function, uint32_t feed,

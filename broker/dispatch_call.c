@@ -43,7 +43,7 @@ void hr_item_dead(hr_dispatch *d, function *f, item *it, const char *reason, hr_
                     .position = it->batch->position[it->index],
                     .key_hash = it->key_hash,
                     .attempt = attempt,
-                    .replay = it->parked == NULL ? 0 : it->parked->replay,
+                    .replay = it->replay,
                     .first_attempt_ms = it->first_ms,
                     .at_ms = d->real_us / 1000,
                     .bytes = hr_batch_envelope(it->batch, it->index),
@@ -116,7 +116,7 @@ static void fill(hr_dispatch *d, function *f, lane *l, call_box *box) {
         box->refs[at] = (hr_event_ref){.batch = it.batch,
                                        .index = (uint16_t)it.index,
                                        .attempt = (uint16_t)(it.attempt + 1),
-                                       .replay = it.parked == NULL ? 0 : it.parked->replay};
+                                       .replay = it.replay};
     }
 }
 

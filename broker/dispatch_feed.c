@@ -157,10 +157,17 @@ static hr_batch *without_duplicates(hr_dispatch *d, feed *f, unit_box *unit, hr_
     uint32_t keep[HR_BATCH_MAX];
     uint32_t kept = 0;
     unit->seen = hr_alloc_array(take_batch->count, sizeof *unit->seen);
+    hr_seen *seen = hr_alloc_array(take_batch->count, sizeof *seen);
+    if (f->policy.identify != NULL) {
+        f->policy.identify->seen(f->policy.identify, take_batch, seen);
+    } else {
+        for (uint32_t i = 0; i < take_batch->count; i++) {
+            seen[i] = hr_seen_of(hr_batch_source(take_batch, i), hr_batch_id(take_batch, i));
+        }
+    }
     for (uint32_t i = 0; i < take_batch->count; i++) {
-        hr_seen seen = hr_seen_of(hr_batch_source(take_batch, i), hr_batch_id(take_batch, i));
-        if (hr_dedupe_add(f->policy.take_dedupe, seen, d->real_us / 1000)) {
-            unit->seen[unit->seen_count++] = seen;
+        if (hr_dedupe_add(f->policy.take_dedupe, seen[i], d->real_us / 1000)) {
+            unit->seen[unit->seen_count++] = seen[i];
             keep[kept++] = i;
         } else if (d->options.note != NULL) {
             hr_note note = {.kind = HR_NOTE_DUPLICATE,
@@ -171,6 +178,7 @@ static hr_batch *without_duplicates(hr_dispatch *d, feed *f, unit_box *unit, hr_
             d->options.note(d->options.note_data, &note);
         }
     }
+    hr_free(seen);
     if (kept > 0) {
         hr_row *row = hr_unit_row(unit);
         row->kind = HR_ROW_SEEN;

@@ -201,6 +201,7 @@ void hr_park(hr_dispatch *d, function *f, item *it, uint32_t state, int64_t due_
     p->due_ms = due_ms;
     p->attempt = attempt;
     p->first_ms = it->first_ms;
+    p->replay = it->replay;
     p->is_out = false;
     p->ready_at = unit->sequence;
     c->unattempted += p->attempt == 0 && p->state == HR_PARKED_BEHIND ? 1 : 0;
@@ -346,7 +347,8 @@ void hr_park_fetched(hr_dispatch *d, function *f, cursor *c, const hr_input *inp
                        .key_hash = p->key_hash,
                        .first_ms = p->first_ms,
                        .index = at,
-                       .attempt = (uint16_t)p->attempt};
+                       .attempt = (uint16_t)p->attempt,
+                       .replay = p->replay};
             hr_lane_push(f, hr_lane_of(f, p->key_hash), &it, false, d->now_ns);
         }
     }

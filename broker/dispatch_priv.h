@@ -48,6 +48,7 @@ typedef struct item {
     uint32_t index;
     uint16_t attempt; /* ended attempts */
     uint16_t alone;   /* to be called singly (S9) */
+    uint32_t replay;
 } item;
 
 typedef struct call_box {
@@ -96,7 +97,6 @@ struct cursor {
     function *function;
     feed *feed;
     uint64_t next, low, durable_low, durable_settled;
-    uint64_t start;
     bool is_begun; /* pull: BEGIN came; journal: always */
     bool is_reading, is_dirty, is_dead;
     span *first, *last;

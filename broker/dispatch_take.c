@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* From feeds into lanes: which events a function wants, in which order it gets them (S8, S10). */
 #include "broker/dispatch_priv.h"
+#include "core/envelope.h"
 
 void hr_lane_push(function *f, uint32_t index, const item *what, bool at_front, uint64_t now_ns) {
     lane *l = &f->lanes[index];
@@ -54,6 +55,11 @@ static void take_event(hr_dispatch *d, cursor *c, span *s, uint32_t index, uint6
     function *f = c->function;
     item it = {.cursor = c, .batch = s->batch, .span = s, .index = index, .key_hash = key_hash};
     /* held back by an earlier event of its key? That is asked when it reaches the lane's head */
+    hr_attribute replay;
+    if (c->feed->policy.has_replays &&
+        hr_envelope_attribute(hr_batch_envelope(s->batch, index), HR_ATTRIBUTE_REPLAY, &replay)) {
+        it.replay = (uint32_t)replay.number;
+    }
     hr_lane_push(f, hr_lane_of(f, key_hash), &it, false, d->now_ns);
 }
 

@@ -104,6 +104,7 @@ struct hr_runtime {
     uint32_t batch_size;  /* most events of one call */
     uint32_t concurrency; /* lanes */
     uint32_t index;       /* the engine's */
+    void *host_data;      /* the engine's */
 };
 
 /* By name; NULL when unknown. Defined in functions/registry.c. */

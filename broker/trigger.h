@@ -105,6 +105,7 @@ struct hr_trigger {
     const char *store_id;        /* random id of the store, for static membership */
     int64_t last_fire_us;        /* cron: from the store; INT64_MIN: none */
     uint32_t index;              /* the engine's */
+    void *host_data;             /* the engine's */
 };
 
 /* Sets of kinds, by name; NULL when unknown. Defined in triggers/registry.c. */

@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "app/daemon.h"
+
+#include "app/control.h"
+#include "core/log.h"
+#include "core/memory.h"
+#include "functions/spawn.h"
+#include "streams/sql.h"
+#include "triggers/webhook.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+enum { DEFAULT_GRACE_MS = 30000 };
+
+struct hr_daemon {
+    const hr_daemon_options *options;
+    hr_loop *loop;
+    hr_engine *engine;
+    hr_control *control;
+    hr_timer *run_for;
+    bool is_stopping;
+    bool has_failed;
+};
+
+static hr_sql *shared_sql; /* for expressions of dialects and of `check`; loop thread only */
+
+static hr_code compile(const char *text, hr_expression **out, int *out_offset, hr_error *err) {
+    int offset = -1;
+    return hr_sql_compile(shared_sql, text, out, out_offset == NULL ? &offset : out_offset, err);
+}
+
+static const hr_trigger_evaluator evaluator = {
+    .compile = compile, .values = hr_expression_values, .free = hr_expression_free};
+
+static hr_code check_expression(void *data, const char *text, int *out_offset, hr_error *err) {
+    (void)data;
+    hr_expression *expression = NULL;
+    hr_code code = hr_sql_compile(shared_sql, text, &expression, out_offset, err);
+    if (code == HR_OK) {
+        hr_expression_free(expression);
+    }
+    return code;
+}
+
+static hr_code open_sql(hr_error *err) {
+    if (shared_sql == NULL) {
+        hr_code code = hr_sql_new(&shared_sql, err);
+        if (code != HR_OK) {
+            return code;
+        }
+        hr_trigger_eval = &evaluator;
+    }
+    return HR_OK;
+}
+
+hr_config *hr_daemon_load(const char *const *paths, size_t count, bool json) {
+    hr_error err = {0};
+    if (open_sql(&err) != HR_OK) {
+        fprintf(stderr, "headrace: %s\n", err.text);
+        return NULL;
+    }
+    hr_config_options options = {.compile = check_expression};
+    hr_diagnostics *diags = hr_diagnostics_new();
+    hr_config *config = NULL;
+    hr_code code = hr_config_load(paths, count, &options, &config, diags);
+    hr_buffer text = {0};
+    if (json) {
+        hr_diagnostics_print_json(diags, &text);
+        printf("%s\n", hr_buffer_text(&text));
+    } else if (hr_diagnostics_errors(diags) + hr_diagnostics_warnings(diags) > 0) {
+        hr_diagnostics_print(diags, &text);
+        fprintf(stderr, "%s", hr_buffer_text(&text));
+    }
+    hr_buffer_fini(&text);
+    hr_diagnostics_free(diags);
+    return code == HR_OK ? config : NULL;
+}
+
+static void on_stopped(void *data) {
+    hr_daemon *d = data;
+    hr_loop_stop(d->loop);
+}
+
+static void begin_stop(hr_daemon *d) {
+    d->is_stopping = true;
+    uint32_t grace = d->options->grace_ms == 0 ? DEFAULT_GRACE_MS : d->options->grace_ms;
+    hr_engine_stop(d->engine, grace, on_stopped, d);
+}
+
+static void on_totals(void *data, json_t *take_totals) {
+    hr_daemon *d = data;
+    d->options->totals(d->options->data, take_totals);
+    json_decref(take_totals);
+    begin_stop(d);
+}
+
+static void stop(hr_daemon *d) {
+    if (d->is_stopping) {
+        return;
+    }
+    d->is_stopping = true;
+    if (d->options->totals != NULL) {
+        hr_engine_totals(d->engine, on_totals, d);
+    } else {
+        begin_stop(d);
+    }
+}
+
+static void on_signal(void *data, int number) {
+    hr_daemon *d = data;
+    (void)number;
+    if (d->is_stopping) {
+        _exit(130); /* asked twice: nothing acknowledged is lost by that */
+    }
+    hr_log(HR_LOG_INFO, "headrace", "stopping: running calls may finish, once more ends at once");
+    stop(d);
+}
+
+static void on_run_for(void *data) {
+    stop(data);
+}
+
+static void on_failed(void *data, const char *why) {
+    hr_daemon *d = data;
+    if (!d->has_failed) {
+        hr_log(HR_LOG_ERROR, "headrace", "%s", why);
+        d->has_failed = true;
+        hr_loop_stop(d->loop);
+    }
+}
+
+static hr_code run(hr_daemon *d, hr_error *err) {
+    hr_engine_options options = {.loop = d->loop,
+                                 .config = hr_config_root(d->options->config),
+                                 .state_dir = d->options->state_dir,
+                                 .log_files = true,
+                                 .failed = on_failed,
+                                 .failed_data = d};
+    hr_code code = hr_engine_new(&options, &d->engine, err);
+    if (code != HR_OK) {
+        return code;
+    }
+    if (d->options->tap != NULL) {
+        hr_history_tap(hr_engine_history(d->engine), d->options->tap);
+    }
+    code = hr_engine_start(d->engine, err);
+    if (code == HR_OK) {
+        code = hr_control_open(d->loop, d->options->state_dir, d->engine, &d->control, err);
+    }
+    if (code != HR_OK) {
+        return code;
+    }
+    hr_loop_signal(d->loop, SIGINT, on_signal, d);
+    hr_loop_signal(d->loop, SIGTERM, on_signal, d);
+    if (d->options->run_ms > 0) {
+        d->run_for = hr_timer_new(d->loop, on_run_for, d);
+        hr_timer_start(d->run_for, d->options->run_ms, 0);
+    }
+    if (d->options->started != NULL) {
+        d->options->started(d->options->data, d->engine);
+    }
+    hr_loop_run(d->loop);
+    return d->has_failed ? hr_fail(err, HR_E_STORE_IO, 0, "the state cannot be written") : HR_OK;
+}
+
+hr_code hr_daemon_run(const hr_daemon_options *options, hr_error *err) {
+    signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* a file size limit is an error of write(), not an end */
+    hr_daemon d = {.options = options};
+    d.loop = hr_loop_new();
+    hr_code code = hr_spawner_start(d.loop, err); /* before anything grows */
+    code = code == HR_OK ? open_sql(err) : code;
+    code = code == HR_OK ? run(&d, err) : code;
+    hr_control_close(d.control);
+    if (code != HR_OK) { /* half started, or the store gave up: nothing to wait for */
+        hr_spawner_stop();
+        return code;
+    }
+    hr_engine_free(d.engine);
+    hr_spawner_stop();
+    hr_timer_free(d.run_for);
+    hr_loop_free(d.loop);
+    hr_trigger_eval = NULL;
+    hr_sql_free(shared_sql);
+    shared_sql = NULL;
+    return HR_OK;
+}

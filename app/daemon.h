@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The life of the process: loop, engine, control socket, signals. */
+#ifndef HR_APP_DAEMON_H
+#define HR_APP_DAEMON_H
+
+#include "app/config.h"
+#include "app/engine.h"
+
+typedef struct hr_daemon hr_daemon;
+
+typedef struct hr_daemon_options {
+    const hr_config *config;
+    const char *state_dir;
+    uint32_t grace_ms;                              /* for running calls at the end */
+    uint64_t run_ms;                                /* end by itself after so long; 0: never */
+    hr_tap *tap;                                    /* sees every note; NULL: nobody */
+    void (*started)(void *data, hr_engine *engine); /* NULL: nobody asks */
+    /* Before the store is closed: the last totals ({"sum", "functions"}); NULL: nobody asks. */
+    void (*totals)(void *data, const json_t *totals);
+    void *data;
+} hr_daemon_options;
+
+/* Runs until SIGTERM, SIGINT or run_ms. Returns when all is closed.
+ * Errors: each one clear line in err; HR_OK after a graceful stop. */
+hr_code hr_daemon_run(const hr_daemon_options *options, hr_error *err);
+
+/* hr_config_load with the expressions compiled by streams/sql, as `run` will. Prints what is wrong
+ * to stderr (json: as JSON to stdout). NULL: there were errors. */
+hr_config *hr_daemon_load(const char *const *paths, size_t count, bool json);
+
+#endif

@@ -1,0 +1,433 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "app/history.h"
+
+#include "core/log.h"
+#include "core/memory.h"
+#include "core/time_text.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { TEXT_MAX = 400, ID_MAX = 200, BUCKETS = 256, LOG_FILES = 4 };
+
+typedef struct entry {
+    hr_note note; /* batch is not kept, text points to own memory */
+    char *id, *subject, *text;
+} entry;
+
+typedef struct line {
+    char *function, *event_id, *text;
+    int attempt, level;
+    int64_t real_us;
+} line;
+
+/* Log2 buckets with 4 steps an octave: at most 19 % off, from 1 ns to 2^64. */
+typedef struct latency {
+    uint32_t function;
+    uint64_t count, bucket[BUCKETS];
+} latency;
+
+typedef struct last {
+    uint32_t feed;
+    int64_t real_us;
+} last;
+
+struct hr_history {
+    hr_names names;
+    entry *notes;
+    uint64_t next_note;
+    line *lines;
+    uint64_t next_line;
+    hr_tap *taps;
+    latency *latencies;
+    size_t latency_count;
+    last *lasts;
+    size_t last_count;
+    char *log_dir;
+    uint64_t max_bytes, file_bytes;
+    int fd;
+};
+
+static const char *note_name(hr_note_kind kind) {
+    static const char *const names[] = {
+        [HR_NOTE_STORED] = "stored",       [HR_NOTE_DUPLICATE] = "duplicate",
+        [HR_NOTE_FILTERED] = "filtered",   [HR_NOTE_CALLED] = "called",
+        [HR_NOTE_DELIVERED] = "delivered", [HR_NOTE_RETRY] = "retrying",
+        [HR_NOTE_BEHIND] = "held back",    [HR_NOTE_DROPPED] = "dropped",
+        [HR_NOTE_DEAD] = "dead",           [HR_NOTE_EXPIRED] = "expired",
+        [HR_NOTE_RESULT] = "result",
+    };
+    return names[kind];
+}
+
+hr_history *hr_history_new(const hr_names *names, const char *log_dir, uint64_t max_bytes) {
+    hr_history *history = hr_alloc(sizeof *history);
+    history->names = *names;
+    history->notes = hr_alloc_array(HR_HISTORY_NOTES, sizeof *history->notes);
+    history->lines = hr_alloc_array(HR_HISTORY_LINES, sizeof *history->lines);
+    history->log_dir = hr_copy_text(log_dir);
+    history->max_bytes = max_bytes;
+    history->fd = -1;
+    if (log_dir != NULL && mkdir(log_dir, 0700) != 0 && errno != EEXIST) {
+        hr_log(HR_LOG_WARN, "logs", "cannot make '%s': %s; handler lines stay in memory", log_dir,
+               strerror(errno));
+    }
+    return history;
+}
+
+static void free_line(line *l) {
+    hr_free(l->function);
+    hr_free(l->event_id);
+    hr_free(l->text);
+}
+
+static void free_entry(entry *e) {
+    hr_free(e->id);
+    hr_free(e->subject);
+    hr_free(e->text);
+}
+
+void hr_history_free(hr_history *take_history) {
+    if (take_history == NULL) {
+        return;
+    }
+    for (size_t i = 0; i < HR_HISTORY_NOTES; i++) {
+        free_entry(&take_history->notes[i]);
+    }
+    for (size_t i = 0; i < HR_HISTORY_LINES; i++) {
+        free_line(&take_history->lines[i]);
+    }
+    if (take_history->fd >= 0) {
+        close(take_history->fd);
+    }
+    hr_free(take_history->notes);
+    hr_free(take_history->lines);
+    hr_free(take_history->latencies);
+    hr_free(take_history->lasts);
+    hr_free(take_history->log_dir);
+    hr_free(take_history);
+}
+
+static json_t *text_json(const char *text) {
+    json_t *json = json_string(text);
+    return json == NULL ? json_string("(not UTF-8)") : json;
+}
+
+static json_t *to_json(const hr_history *history, const entry *e) {
+    char stamp[HR_TIME_TEXT];
+    hr_time_print(e->note.real_us, stamp);
+    json_t *json = json_pack("{s:s, s:s, s:o}", "time", stamp, "what", note_name(e->note.kind),
+                             "id", text_json(e->id == NULL ? "" : e->id));
+    const char *from = history->names.feed(history->names.data, e->note.feed);
+    json_object_set_new(json, "from", json_string(from == NULL ? "?" : from));
+    if (e->note.function != 0) {
+        const char *to = history->names.function(history->names.data, e->note.function);
+        json_object_set_new(json, "function", json_string(to == NULL ? "?" : to));
+    }
+    if (e->subject != NULL && e->subject[0] != '\0') {
+        json_object_set_new(json, "subject", text_json(e->subject));
+    }
+    if (e->note.position != 0) {
+        json_object_set_new(json, "position", json_integer((json_int_t)e->note.position));
+    }
+    if (e->note.attempt != 0) {
+        json_object_set_new(json, "attempt", json_integer(e->note.attempt));
+        json_object_set_new(json, "attempts_max", json_integer(e->note.attempts_max));
+    }
+    if (e->note.took_ns != 0) {
+        json_object_set_new(json, "took_ms", json_real((double)e->note.took_ns / 1e6));
+    }
+    if (e->note.due_ms != 0) {
+        hr_time_print(e->note.due_ms * 1000, stamp);
+        json_object_set_new(json, "due", json_string(stamp));
+    }
+    if (e->text != NULL && e->text[0] != '\0') {
+        json_object_set_new(json, "text", text_json(e->text));
+    }
+    return json;
+}
+
+static void remember_last(hr_history *history, uint32_t feed, int64_t real_us) {
+    for (size_t i = 0; i < history->last_count; i++) {
+        if (history->lasts[i].feed == feed) {
+            history->lasts[i].real_us = real_us;
+            return;
+        }
+    }
+    history->lasts = hr_realloc(history->lasts, (history->last_count + 1) * sizeof *history->lasts);
+    history->lasts[history->last_count++] = (last){.feed = feed, .real_us = real_us};
+}
+
+static latency *latency_of(hr_history *history, uint32_t function) {
+    for (size_t i = 0; i < history->latency_count; i++) {
+        if (history->latencies[i].function == function) {
+            return &history->latencies[i];
+        }
+    }
+    history->latencies =
+        hr_realloc(history->latencies, (history->latency_count + 1) * sizeof *history->latencies);
+    latency *fresh = &history->latencies[history->latency_count++];
+    *fresh = (latency){.function = function};
+    return fresh;
+}
+
+static size_t bucket_of(uint64_t ns) {
+    if (ns < 4) {
+        return (size_t)ns;
+    }
+    unsigned octave = 63u - (unsigned)__builtin_clzll(ns);
+    return octave * 4 + (size_t)(ns >> (octave - 2) & 3);
+}
+
+static uint64_t bucket_ns(size_t bucket) {
+    if (bucket < 8) {
+        return bucket;
+    }
+    return (uint64_t)(4 + bucket % 4) << (bucket / 4 - 2);
+}
+
+static char *cut(hr_slice text, size_t max) {
+    return text.size == 0 ? NULL : hr_copy_bytes(text.bytes, text.size < max ? text.size : max);
+}
+
+void hr_history_note(void *data, const hr_note *note) {
+    hr_history *history = data;
+    entry *e = &history->notes[history->next_note++ % HR_HISTORY_NOTES];
+    free_entry(e);
+    *e = (entry){.note = *note};
+    if (note->batch != NULL) {
+        e->id = cut(hr_batch_id(note->batch, note->index), ID_MAX);
+        e->subject = cut(hr_batch_subject(note->batch, note->index), ID_MAX);
+    }
+    e->text = cut(note->text, TEXT_MAX);
+    e->note.batch = NULL;
+    e->note.text = (hr_slice){0};
+    if (note->kind == HR_NOTE_STORED || note->kind == HR_NOTE_RESULT) {
+        remember_last(history, note->feed, note->real_us);
+    }
+    if (note->took_ns != 0) {
+        latency *l = latency_of(history, note->function);
+        l->count++;
+        l->bucket[bucket_of(note->took_ns)]++;
+    }
+    if (history->taps == NULL) {
+        return;
+    }
+    json_t *json = to_json(history, e);
+    for (hr_tap *tap = history->taps, *next = NULL; tap != NULL; tap = next) {
+        next = tap->next;
+        const char *from = json_string_value(json_object_get(json, "from"));
+        const char *to = json_string_value(json_object_get(json, "function"));
+        if (tap->name == NULL || strcmp(tap->name, from) == 0 ||
+            (to != NULL && strcmp(tap->name, to) == 0)) {
+            tap->seen(tap, json);
+        }
+    }
+    json_decref(json);
+}
+
+static json_t *line_json(const line *l) {
+    char stamp[HR_TIME_TEXT];
+    hr_time_print(l->real_us, stamp);
+    static const char *const levels[] = {"debug", "info", "warn", "error"};
+    return json_pack("{s:s, s:s, s:s, s:o, s:i, s:o}", "time", stamp, "level", levels[l->level & 3],
+                     "function", l->function, "event",
+                     text_json(l->event_id == NULL ? "" : l->event_id), "attempt", l->attempt,
+                     "text", text_json(l->text));
+}
+
+static char *file_name(const hr_history *history, int number) {
+    return number == 0 ? hr_format("%s/functions.jsonl", history->log_dir)
+                       : hr_format("%s/functions.%d.jsonl", history->log_dir, number);
+}
+
+static void rotate(hr_history *history) {
+    if (history->fd >= 0) {
+        close(history->fd);
+        history->fd = -1;
+    }
+    for (int i = LOG_FILES - 1; i >= 0 && history->file_bytes > 0; i--) {
+        char *from = file_name(history, i);
+        char *to = file_name(history, i + 1);
+        if (i == LOG_FILES - 1) {
+            unlink(from);
+        } else {
+            rename(from, to);
+        }
+        hr_free(from);
+        hr_free(to);
+    }
+    char *name = file_name(history, 0);
+    history->fd = open(name, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
+    struct stat info;
+    history->file_bytes =
+        history->fd >= 0 && fstat(history->fd, &info) == 0 ? (uint64_t)info.st_size : 0;
+    hr_free(name);
+}
+
+static void write_line(hr_history *history, const line *l) {
+    if (history->log_dir == NULL) {
+        return;
+    }
+    if (history->fd < 0 || history->file_bytes > history->max_bytes / LOG_FILES) {
+        rotate(history);
+    }
+    json_t *json = line_json(l);
+    char *text = json_dumps(json, JSON_COMPACT);
+    if (text != NULL && history->fd >= 0) {
+        size_t size = strlen(text);
+        text[size] = '\n'; /* in place of the terminator: one write, one line */
+        ssize_t wrote = write(history->fd, text, size + 1);
+        history->file_bytes += wrote > 0 ? (uint64_t)wrote : 0;
+    }
+    hr_free(text);
+    json_decref(json);
+}
+
+void hr_history_line(hr_history *history, const char *function, hr_slice event_id, int attempt,
+                     int level, hr_slice text, int64_t real_us) {
+    line *l = &history->lines[history->next_line++ % HR_HISTORY_LINES];
+    free_line(l);
+    *l = (line){.function = hr_copy_text(function),
+                .event_id = cut(event_id, ID_MAX),
+                .text = hr_copy_bytes(text.bytes, text.size < 4096 ? text.size : 4096),
+                .attempt = attempt,
+                .level = level,
+                .real_us = real_us};
+    write_line(history, l);
+}
+
+static bool is_line_of(const line *l, const char *function, hr_slice event_id) {
+    return l->function != NULL && strcmp(l->function, function) == 0 && l->event_id != NULL &&
+           hr_slice_is(event_id, l->event_id);
+}
+
+void hr_history_lines(const hr_history *history, const char *function, hr_slice event_id,
+                      size_t max, hr_buffer *out) {
+    uint64_t first =
+        history->next_line > HR_HISTORY_LINES ? history->next_line - HR_HISTORY_LINES : 0;
+    size_t count = 0;
+    for (uint64_t i = first; i < history->next_line; i++) {
+        count += is_line_of(&history->lines[i % HR_HISTORY_LINES], function, event_id) ? 1 : 0;
+    }
+    for (uint64_t i = first; i < history->next_line; i++) {
+        const line *l = &history->lines[i % HR_HISTORY_LINES];
+        if (is_line_of(l, function, event_id) && count-- <= max) {
+            hr_buffer_print(out, "%s\n", l->text);
+        }
+    }
+}
+
+json_t *hr_history_trace(const hr_history *history, const char *event_id) {
+    json_t *array = json_array();
+    uint64_t first =
+        history->next_note > HR_HISTORY_NOTES ? history->next_note - HR_HISTORY_NOTES : 0;
+    for (uint64_t i = first; i < history->next_note; i++) {
+        const entry *e = &history->notes[i % HR_HISTORY_NOTES];
+        if (e->id != NULL && strcmp(e->id, event_id) == 0) {
+            json_array_append_new(array, to_json(history, e));
+        }
+    }
+    return array;
+}
+
+static bool wants(const json_t *json, const char *function, const char *event_id) {
+    const char *of = json_string_value(json_object_get(json, "function"));
+    const char *event = json_string_value(json_object_get(json, "event"));
+    return of != NULL && event != NULL && (function == NULL || strcmp(of, function) == 0) &&
+           (event_id == NULL || strcmp(event, event_id) == 0);
+}
+
+static void read_file(const char *name, const char *function, const char *event_id, size_t max,
+                      json_t *out) {
+    FILE *file = fopen(name, "re");
+    if (file == NULL) {
+        return;
+    }
+    char *text = NULL;
+    size_t capacity = 0;
+    while (getline(&text, &capacity, file) > 0) {
+        json_t *json = json_loads(text, 0, NULL);
+        if (json != NULL && wants(json, function, event_id)) {
+            json_array_append(out, json);
+            if (json_array_size(out) > max) {
+                json_array_remove(out, 0);
+            }
+        }
+        json_decref(json);
+    }
+    hr_free(text);
+    fclose(file);
+}
+
+json_t *hr_history_logs(const hr_history *history, const char *function, const char *event_id,
+                        size_t max) {
+    json_t *array = json_array();
+    if (history->log_dir != NULL) {
+        for (int i = LOG_FILES - 1; i >= 0; i--) {
+            char *name = file_name(history, i);
+            read_file(name, function, event_id, max, array);
+            hr_free(name);
+        }
+        return array;
+    }
+    for (uint64_t i = 0; i < HR_HISTORY_LINES; i++) {
+        const line *l = &history->lines[(history->next_line + i) % HR_HISTORY_LINES];
+        if (l->function != NULL) {
+            json_t *json = line_json(l);
+            if (wants(json, function, event_id)) {
+                json_array_append(array, json);
+            }
+            json_decref(json);
+        }
+    }
+    while (json_array_size(array) > max) {
+        json_array_remove(array, 0);
+    }
+    return array;
+}
+
+void hr_history_tap(hr_history *history, hr_tap *tap) {
+    tap->next = history->taps;
+    history->taps = tap;
+}
+
+void hr_history_untap(hr_history *history, hr_tap *tap) {
+    for (hr_tap **at = &history->taps; *at != NULL; at = &(*at)->next) {
+        if (*at == tap) {
+            *at = tap->next;
+            return;
+        }
+    }
+}
+
+int64_t hr_history_last_us(const hr_history *history, uint32_t feed) {
+    for (size_t i = 0; i < history->last_count; i++) {
+        if (history->lasts[i].feed == feed) {
+            return history->lasts[i].real_us;
+        }
+    }
+    return 0;
+}
+
+uint64_t hr_history_quantile_ns(const hr_history *history, uint32_t function, double quantile) {
+    for (size_t i = 0; i < history->latency_count; i++) {
+        const latency *l = &history->latencies[i];
+        if (l->function != function || l->count == 0) {
+            continue;
+        }
+        uint64_t want = (uint64_t)ceil((double)l->count * quantile);
+        uint64_t seen = 0;
+        for (size_t b = 0; b < BUCKETS; b++) {
+            seen += l->bucket[b];
+            if (seen >= want) {
+                return bucket_ns(b + 1);
+            }
+        }
+    }
+    return 0;
+}
