@@ -25,13 +25,18 @@ typedef struct hr_store_options {
     int64_t journal_keep_ms;    /* settled history older goes; -1: keep while there is room */
     int64_t dead_max_age_ms;    /* -1: none */
     const char *vfs;            /* SQLite VFS name, NULL: the default (tests) */
+    uint64_t wal_max_bytes;     /* the WAL goes into the file above this; 0: 64 MiB */
     /* Intake must stop (false: the ballast was given up) or may go on. On the loop. May be NULL. */
     void (*space)(void *data, bool open);
     void *space_data;
 } hr_store_options;
 
-/* What a function has done with a feed, absolute. Also kept for feed 0-function rows: there
- * `received`, `duplicates`, `malformed` of the feed's trigger are used. */
+/* What a function has done with a feed, absolute. The deliveries of a journal feed are counted by
+ * the store as its events are appended and added in HR_READ_TOTALS; those named here come on top. A
+ * feed has counters too (function 0): received is counted by the store as events are appended;
+ * duplicates and malformed of a unit with function 0 are what to add, since such a unit may be
+ * refused while later ones stand. Deliveries of a journal feed are counted by the store, those of a
+ * pull feed by who submits. */
 typedef struct hr_counters {
     uint64_t received, duplicates, malformed;
     uint64_t deliveries, delivered, filtered, dropped, dead, expired;
@@ -39,14 +44,16 @@ typedef struct hr_counters {
 } hr_counters;
 
 typedef enum hr_row_kind {
-    HR_ROW_PARK,     /* insert or replace in parked: function, feed, position ... */
+    HR_ROW_PARK,     /* insert or replace in parked: function, feed, position ...; without bytes the
+                        row keeps those it has */
     HR_ROW_UNPARK,   /* delete function, feed, position from parked */
     HR_ROW_DEAD,     /* insert a dead letter (function 0: malformed input of trigger feed `feed`) */
     HR_ROW_DEAD_END, /* dead letter `position` (its id) was replayed (state 1) or dropped (2) */
     HR_ROW_SEEN,     /* dedupe: text = packed 16-byte hashes, due_ms = real time */
     HR_ROW_SEEN_TRIM, /* forget seen rows of feed older than due_ms */
     HR_ROW_FIRE,      /* last_fire of a cron feed: due_ms = microseconds since 1970 */
-    HR_ROW_REMOVE     /* the function is gone: its checkpoints and name go, removed_at is set */
+    HR_ROW_REMOVE /* the function is gone: its checkpoints and name go, removed_at is set; what it
+                     has parked becomes dead letters `removed` */
 } hr_row_kind;
 
 typedef enum hr_parked_state {
@@ -81,13 +88,14 @@ typedef struct hr_unit {
     uint64_t low;           /* all positions below are settled or parked */
     hr_slice settled;       /* opaque: the set settled above low */
     uint64_t settled_count; /* how many that is */
-    hr_counters counters;   /* absolute, written with has_checkpoint or function == 0 */
-    const hr_row *rows;
+    hr_counters counters;   /* absolute with has_checkpoint, more with function 0 */
+    hr_row *rows;
     size_t row_count;
     hr_batch *const *appends; /* batches with feed and positions set: their journal feeds */
     size_t append_count;
     void (*done)(struct hr_unit *self, hr_code result); /* on the loop */
     void *data;                                         /* the submitter's */
+    void *owner, *attached;                             /* the engine's: itself, freed in done() */
     hr_code result;                                     /* the store's */
     hr_message message;                                 /* the store's */
     struct hr_unit *next;                               /* the store's */
@@ -116,7 +124,8 @@ typedef struct hr_store_loader {
     void (*function)(void *data, uint32_t function, const char *name, bool removed);
     void (*checkpoint)(void *data, uint32_t function, uint32_t feed, uint64_t low, hr_slice settled,
                        const hr_counters *counters);
-    void (*parked)(void *data, const hr_row *row); /* without bytes, ascending position */
+    /* Ascending position; of bytes only the size (bytes.bytes is NULL). */
+    void (*parked)(void *data, const hr_row *row);
     void (*seen)(void *data, uint32_t feed, int64_t at_ms, hr_slice hashes); /* oldest first */
     void (*dead)(void *data, uint64_t count);
 } hr_store_loader;
@@ -162,6 +171,7 @@ typedef struct hr_read {
     const uint64_t *positions;
     size_t position_count;
     hr_slice event_id;
+    uint32_t states; /* DEAD: bits 1 << state; 0: the open ones */
     void (*done)(struct hr_read *self);
     void *data;
     hr_code result;

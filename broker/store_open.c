@@ -1,0 +1,333 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Opening the store: folder, lock, schema; numbers of feeds and functions. */
+#include "broker/store_priv.h"
+
+#include "broker/store_schema.inc"
+#include "core/log.h"
+#include "core/memory.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* ---- folder and lock ---- */
+
+static hr_code sync_folder(const char *path, hr_error *err) {
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0 || fsync(fd) != 0) {
+        int sys = errno;
+        if (fd >= 0) {
+            close(fd);
+        }
+        return hr_fail(err, HR_E_STORE_IO, sys, "sync folder '%s': %s", path, strerror(sys));
+    }
+    close(fd);
+    return HR_OK;
+}
+
+static hr_code make_folder(const char *dir, hr_error *err) {
+    char *path = hr_copy_text(dir);
+    hr_code code = HR_OK;
+    for (char *at = path + 1; code == HR_OK; at++) {
+        if (*at != '/' && *at != 0) {
+            continue;
+        }
+        char held = *at;
+        *at = 0;
+        if (mkdir(path, 0700) != 0 && errno != EEXIST) {
+            code =
+                hr_fail(err, HR_E_STORE_IO, errno, "make folder '%s': %s", path, strerror(errno));
+        }
+        *at = held;
+        if (held == 0) {
+            break;
+        }
+    }
+    hr_free(path);
+    return code;
+}
+
+static hr_code take_lock(hr_store *store, hr_error *err) {
+    char *path = hr_format("%s/lock", store->options.dir);
+    hr_code code = HR_OK;
+    char text[32] = "";
+    store->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (store->lock_fd < 0) {
+        code = hr_fail(err, HR_E_STORE_IO, errno, "open '%s': %s", path, strerror(errno));
+    } else if (flock(store->lock_fd, LOCK_EX | LOCK_NB) != 0) {
+        ssize_t size = pread(store->lock_fd, text, sizeof text - 1, 0);
+        text[size > 0 ? size : 0] = 0;
+        code = hr_fail(err, HR_E_STORE_LOCKED, 0, "'%s' is in use by process %d",
+                       store->options.dir, atoi(text));
+    } else {
+        int size = snprintf(text, sizeof text, "%d\n", (int)getpid());
+        if (ftruncate(store->lock_fd, 0) != 0 ||
+            pwrite(store->lock_fd, text, (size_t)size, 0) != size) {
+            /* a full disk: the lock holds without its text */
+            hr_log(HR_LOG_DEBUG, "store", "cannot write '%s': %s", path, strerror(errno));
+        }
+    }
+    hr_free(path);
+    return code;
+}
+
+/* ---- schema ---- */
+
+static hr_code read_number(hr_store *store, const char *text, int64_t *out) {
+    sqlite3_stmt *statement = hr_store_prepare(store, "%s", text);
+    int result = statement == NULL ? sqlite3_errcode(store->db) : sqlite3_step(statement);
+    if (result == SQLITE_ROW) {
+        *out = sqlite3_column_int64(statement, 0);
+    }
+    sqlite3_finalize(statement);
+    return result == SQLITE_ROW ? HR_OK : hr_store_fault(store, result);
+}
+
+static hr_code make_schema(hr_store *store) {
+    char *text = hr_format("BEGIN IMMEDIATE;%s;PRAGMA application_id=%d;PRAGMA user_version=%d;"
+                           "COMMIT;",
+                           store_schema_0001, STORE_APPLICATION, STORE_SCHEMA);
+    hr_code code = hr_store_exec(store, text);
+    hr_free(text);
+    return code;
+}
+
+static hr_code check_schema(hr_store *store, bool *out_is_new, hr_error *err) {
+    int64_t application = 0, version = 0, tables = 0;
+    hr_code code = read_number(store, "PRAGMA application_id", &application);
+    if (code == HR_OK) {
+        code = read_number(store, "PRAGMA user_version", &version);
+    }
+    if (code == HR_OK) {
+        code = read_number(store, "SELECT count(*) FROM sqlite_master", &tables);
+    }
+    if (code != HR_OK) {
+        return hr_store_fail(store, code, err, "open");
+    }
+    *out_is_new = application == 0 && version == 0 && tables == 0;
+    if (!*out_is_new && application != STORE_APPLICATION) {
+        return hr_fail(err, HR_E_STORE_CORRUPT, 0, "'%s' is not a store of headrace", store->path);
+    }
+    if (version > STORE_SCHEMA) {
+        return hr_fail(err, HR_E_STORE_NEWER, 0,
+                       "'%s' has schema %lld, this headrace knows up to %d: use a newer headrace",
+                       store->path, (long long)version, STORE_SCHEMA);
+    }
+    return HR_OK;
+}
+
+static hr_code read_id(hr_store *store, hr_error *err) {
+    sqlite3_stmt *statement = hr_store_prepare(store, "SELECT value FROM meta WHERE key = 'id'");
+    if (statement == NULL || sqlite3_step(statement) != SQLITE_ROW) {
+        hr_store_fail(store, HR_E_STORE_CORRUPT, err, "read the id");
+        sqlite3_finalize(statement);
+        return HR_E_STORE_CORRUPT;
+    }
+    hr_slice id = hr_store_column(statement, 0);
+    memcpy(store->id, id.bytes, id.size < 32 ? id.size : 32);
+    sqlite3_finalize(statement);
+    return HR_OK;
+}
+
+static int note_wal(void *data, sqlite3 *db, const char *name, int frames) {
+    (void)db;
+    (void)name;
+    hr_store *store = data;
+    store->wal_frames = frames;
+    return SQLITE_OK;
+}
+
+static hr_code open_database(hr_store *store, hr_error *err) {
+    int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX;
+    if (sqlite3_open_v2(store->path, &store->db, flags, store->options.vfs) != SQLITE_OK) {
+        return hr_store_fail(store, HR_E_STORE_IO, err, "open");
+    }
+    sqlite3_db_config(store->db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
+    sqlite3_db_config(store->db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
+    bool is_new = false;
+    hr_code code = hr_store_exec(store, "PRAGMA locking_mode=EXCLUSIVE;PRAGMA mmap_size=0;"
+                                        "PRAGMA page_size=16384;PRAGMA auto_vacuum=INCREMENTAL;"
+                                        "PRAGMA cache_size=-4096;PRAGMA temp_store=MEMORY");
+    if (code != HR_OK) {
+        return hr_store_fail(store, code, err, "open");
+    }
+    code = check_schema(store, &is_new, err);
+    if (code != HR_OK) {
+        return code;
+    }
+    code = hr_store_exec(store, "PRAGMA journal_mode=WAL;PRAGMA synchronous=FULL;"
+                                "PRAGMA wal_autocheckpoint=0");
+    if (code == HR_OK && is_new) {
+        code = make_schema(store);
+    }
+    if (code != HR_OK) {
+        return hr_store_fail(store, code, err, "set up");
+    }
+    sqlite3_wal_hook(store->db, note_wal, store);
+    return read_id(store, err);
+}
+
+/* ---- numbers ---- */
+
+store_feed *hr_store_feed(hr_store *store, uint32_t feed) {
+    for (size_t i = 0; i < store->feed_count; i++) {
+        if (store->feeds[i].id == feed) {
+            return &store->feeds[i];
+        }
+    }
+    return NULL;
+}
+
+static store_feed *add_feed(hr_store *store, uint32_t id) {
+    store_feed *feed = hr_store_feed(store, id);
+    if (feed == NULL) {
+        store->feeds = hr_realloc(store->feeds, (store->feed_count + 1) * sizeof *store->feeds);
+        feed = &store->feeds[store->feed_count++];
+        *feed = (store_feed){.id = id};
+    }
+    return feed;
+}
+
+static hr_code refresh_feeds(hr_store *store) {
+    sqlite3_stmt *rows = hr_store_prepare(
+        store, "SELECT f.id, f.kind = 'pull', f.epoch, c.low, c.base, c.bytes, c.counters"
+               " FROM feed f LEFT JOIN checkpoint c"
+               " ON c.shard = 0 AND c.function = 0 AND c.feed = f.id");
+    int result = rows == NULL ? sqlite3_errcode(store->db) : SQLITE_ROW;
+    while (rows != NULL && (result = sqlite3_step(rows)) == SQLITE_ROW) {
+        store_feed *feed = add_feed(store, (uint32_t)sqlite3_column_int64(rows, 0));
+        feed->pull = sqlite3_column_int(rows, 1) != 0;
+        feed->epoch = (uint32_t)sqlite3_column_int64(rows, 2);
+        feed->next = hr_store_column_u64(rows, 3);
+        feed->base = hr_store_column_u64(rows, 4);
+        feed->bytes = hr_store_column_u64(rows, 5);
+        feed->next = feed->next == 0 ? 1 : feed->next;
+        hr_store_counters_read(hr_store_column(rows, 6), &feed->counters);
+        feed->is_dirty = false;
+        feed->oldest_at_ms = INT64_MIN;
+        feed->trim_from = 0;
+    }
+    sqlite3_finalize(rows);
+    return result == SQLITE_DONE ? HR_OK : hr_store_fault(store, result);
+}
+
+static hr_code refresh_cursors(hr_store *store) {
+    store->cursor_count = 0;
+    sqlite3_stmt *rows =
+        hr_store_prepare(store, "SELECT c.function, c.feed, c.low FROM checkpoint c"
+                                " JOIN function f ON f.id = c.function"
+                                " WHERE c.shard = 0 AND f.removed_at IS NULL");
+    int result = rows == NULL ? sqlite3_errcode(store->db) : SQLITE_ROW;
+    while (rows != NULL && (result = sqlite3_step(rows)) == SQLITE_ROW) {
+        store->cursors =
+            hr_realloc(store->cursors, (store->cursor_count + 1) * sizeof *store->cursors);
+        store->cursors[store->cursor_count++] =
+            (store_cursor){.function = (uint32_t)sqlite3_column_int64(rows, 0),
+                           .feed = (uint32_t)sqlite3_column_int64(rows, 1),
+                           .low = hr_store_column_u64(rows, 2)};
+    }
+    sqlite3_finalize(rows);
+    return result == SQLITE_DONE ? HR_OK : hr_store_fault(store, result);
+}
+
+hr_code hr_store_refresh(hr_store *store) {
+    hr_code code = refresh_feeds(store);
+    return code == HR_OK ? refresh_cursors(store) : code;
+}
+
+/* ---- life ---- */
+
+static hr_code open_all(hr_store *store, hr_error *err) {
+    hr_code code = make_folder(store->options.dir, err);
+    if (code == HR_OK) {
+        code = take_lock(store, err);
+    }
+    if (code == HR_OK) {
+        code = open_database(store, err);
+    }
+    if (code != HR_OK) {
+        return code;
+    }
+    int64_t seq = 0;
+    code = hr_store_refresh(store);
+    if (code == HR_OK) {
+        code = read_number(store, "SELECT coalesce(max(seq), 0) FROM seen", &seq);
+    }
+    if (code != HR_OK) {
+        return hr_store_fail(store, code, err, "read");
+    }
+    store->seen_seq = (uint64_t)seq;
+    store->is_intake_open = hr_store_make_ballast(store);
+    if (!store->is_intake_open) {
+        hr_log(HR_LOG_WARN, "store", "the disk of '%s' has no room for the ballast: intake waits",
+               store->options.dir);
+        store->has_space_news = true;
+    }
+    return sync_folder(store->options.dir, err);
+}
+
+hr_code hr_store_open(const hr_store_options *options, hr_store **out_store, hr_error *err) {
+    HR_ASSERT(options->dir != NULL && options->dir[0] != 0);
+    hr_store *store = hr_alloc(sizeof *store);
+    store->options = *options;
+    store->options.dir = hr_copy_text(options->dir);
+    store->options.vfs = hr_copy_text(options->vfs);
+    store->wal_max_bytes = options->wal_max_bytes > 0 ? options->wal_max_bytes : STORE_WAL_BYTES;
+    store->path = hr_format("%s/headrace.db", options->dir);
+    store->ballast_path = hr_format("%s/ballast", options->dir);
+    store->lock_fd = -1;
+    store->is_intake_open = true;
+    store->queue.last = &store->queue.first;
+    store->ended.last = &store->ended.first;
+    store->reads.last = &store->reads.first;
+    store->answered.last = &store->answered.first;
+    pthread_mutex_init(&store->mutex, NULL);
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&store->wake, &attributes);
+    pthread_cond_init(&store->job_done, &attributes);
+    pthread_condattr_destroy(&attributes);
+    hr_code code = open_all(store, err);
+    if (code != HR_OK) {
+        hr_store_free(store);
+        return code;
+    }
+    *out_store = store;
+    return HR_OK;
+}
+
+void hr_store_free(hr_store *store) {
+    for (size_t i = 0; i < SQL_COUNT; i++) {
+        sqlite3_finalize(store->sql[i]);
+    }
+    for (size_t i = 0; i < store->feed_count; i++) {
+        sqlite3_finalize(store->feeds[i].insert);
+    }
+    if (store->db != NULL && store->has_failed) { /* closing must not trust a failed sync */
+        sqlite3_db_config(store->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
+    }
+    HR_ASSERT(sqlite3_close(store->db) == SQLITE_OK);
+    if (store->lock_fd >= 0) {
+        close(store->lock_fd);
+    }
+    pthread_cond_destroy(&store->job_done);
+    pthread_cond_destroy(&store->wake);
+    pthread_mutex_destroy(&store->mutex);
+    hr_free(store->feeds);
+    hr_free(store->cursors);
+    hr_free(store->path);
+    hr_free(store->ballast_path);
+    void *dir = (void *)(uintptr_t)store->options.dir, *vfs = (void *)(uintptr_t)store->options.vfs;
+    hr_free(dir);
+    hr_free(vfs);
+    hr_free(store);
+}
+
+const char *hr_store_id(const hr_store *store) {
+    return store->id;
+}

@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* State shared by the files store*.c; for nobody else.
+ *
+ * The connection and all numbers belong to whoever runs the store: the caller before start and in
+ * turns, the store thread after start. Between the threads stand the queues under the mutex. */
+#ifndef HR_BROKER_STORE_PRIV_H
+#define HR_BROKER_STORE_PRIV_H
+
+#include "broker/store.h"
+
+#include <pthread.h>
+#include <sqlite3.h>
+
+enum {
+    STORE_SCHEMA = 1,               /* PRAGMA user_version */
+    STORE_APPLICATION = 0x48524365, /* PRAGMA application_id */
+    STORE_PAGE_BYTES = 16384,
+    STORE_GROUP_EVENTS = 4096,
+    STORE_GROUP_BYTES = 8 << 20,
+    STORE_WAL_BYTES = 64 << 20,
+    STORE_TRIM_ROWS = 1024, /* history rows deleted at once, beside twice the appended ones */
+    STORE_READ_BYTES = 1 << 20,
+    STORE_CORRUPT_MAX = 65536,        /* positions one read lists as corrupt */
+    STORE_DEAD_KEEP_MS = 7 * 86400000 /* replayed and dropped dead letters */
+};
+
+/* A feed's own numbers; SQLite holds them in the checkpoint row of function 0. */
+typedef struct store_feed {
+    uint32_t id, epoch;
+    bool pull, is_dirty, is_stuck; /* stuck: its history cannot be deleted */
+    uint64_t next, base, bytes;
+    hr_counters counters;
+    uint64_t trim_from;   /* nothing is kept below it */
+    int64_t oldest_at_ms; /* of the row at or above it; INT64_MIN: unknown */
+    sqlite3_stmt *insert; /* lives as long as the store */
+} store_feed;
+
+/* How far a live function is on a feed. */
+typedef struct store_cursor {
+    uint32_t function, feed;
+    uint64_t low;
+} store_cursor;
+
+/* Statements that are used again and again. */
+typedef enum store_sql {
+    SQL_BEGIN,
+    SQL_COMMIT,
+    SQL_ROLLBACK,
+    SQL_SAVE,
+    SQL_SAVE_UNDO,
+    SQL_SAVE_END,
+    SQL_CHECKPOINT,
+    SQL_BASE,
+    SQL_FEED,
+    SQL_PARK,
+    SQL_UNPARK,
+    SQL_DEAD,
+    SQL_DEAD_END,
+    SQL_SEEN,
+    SQL_SEEN_TRIM,
+    SQL_FIRE,
+    SQL_READ_PARKED,
+    SQL_COUNT
+} store_sql;
+
+/* Work done for the loop thread, which waits for it. */
+typedef struct store_job {
+    hr_code (*run)(hr_store *store, void *data, hr_error *err);
+    void *data;
+    hr_error *err;
+    hr_code code;
+    bool is_done;
+    struct store_job *next;
+} store_job;
+
+/* A search that goes on over many turns. */
+typedef struct store_find {
+    hr_read *read;
+    uint32_t feed; /* index in feeds, from the end */
+    uint64_t below;
+    uint32_t looked;
+    struct store_find *next;
+} store_find;
+
+/* The one message that takes all ended work to the loop; outlives the store when it is on its way.
+ */
+typedef struct store_mail {
+    hr_message message;
+    hr_store *store; /* NULL: closed */
+    bool is_posted;
+} store_mail;
+
+typedef struct store_list_units {
+    hr_unit *first, **last;
+} store_list_units;
+typedef struct store_list_reads {
+    hr_read *first, **last;
+} store_list_reads;
+
+struct hr_store {
+    hr_store_options options; /* dir is our own copy */
+    char id[33];
+    char *path, *ballast_path;
+    int lock_fd;
+    uint64_t wal_max_bytes;
+
+    /* of the runner */
+    sqlite3 *db;
+    sqlite3_stmt *sql[SQL_COUNT];
+    store_feed *feeds;
+    size_t feed_count;
+    store_cursor *cursors;
+    size_t cursor_count;
+    uint64_t seen_seq;
+    int wal_frames;
+    bool has_failed; /* fail-stop: a write was not known to be durable */
+    bool is_intake_open, has_ballast, trims_more;
+    int64_t trimmed_dead_ms;
+    store_find *finds;
+    uint64_t groups, units, events;
+
+    /* between the threads, under mutex */
+    pthread_mutex_t mutex;
+    pthread_cond_t wake, job_done;
+    pthread_t thread;
+    bool has_thread, is_stopping, has_space_news;
+    store_list_units queue, ended;
+    store_list_reads reads, answered;
+    store_job *jobs;
+    hr_store_stats stats;
+    store_mail *mail; /* NULL without a loop */
+};
+
+/* store.c */
+/* Runs a job where the connection is at home and waits for it. */
+hr_code hr_store_do(hr_store *store, hr_code (*run)(hr_store *, void *, hr_error *), void *data,
+                    hr_error *err);
+
+/* store_open.c */
+void hr_store_free(hr_store *take_store);
+hr_code hr_store_refresh(hr_store *store); /* feeds and cursors as the file has them */
+store_feed *hr_store_feed(hr_store *store, uint32_t feed); /* NULL: unknown */
+
+/* store_sql.c */
+/* The cached statement; NULL when it cannot be prepared. */
+sqlite3_stmt *hr_store_sql(hr_store *store, store_sql which);
+/* A fresh statement from a format (numbers only); NULL when it cannot be prepared. */
+sqlite3_stmt *hr_store_prepare(hr_store *store, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+/* Runs a statement that gives no rows, resets it and gives what it came to. NULL: an error. */
+hr_code hr_store_run(hr_store *store, sqlite3_stmt *statement);
+/* Runs a fixed text that gives no rows. */
+hr_code hr_store_exec(hr_store *store, const char *text);
+/* What a result of SQLite means. Text and numbers of it go into err. */
+hr_code hr_store_fault(hr_store *store, int result);
+hr_code hr_store_fail(hr_store *store, hr_code code, hr_error *err, const char *what);
+void hr_store_bind(sqlite3_stmt *statement, int index, hr_slice slice);
+void hr_store_bind_u64(sqlite3_stmt *statement, int index, uint64_t value);
+hr_slice hr_store_column(sqlite3_stmt *statement, int index); /* lent until step or reset */
+uint64_t hr_store_column_u64(sqlite3_stmt *statement, int index);
+void hr_store_counters_write(const hr_counters *counters, uint8_t out[sizeof(hr_counters)]);
+void hr_store_counters_read(hr_slice bytes, hr_counters *out);
+
+/* store_write.c */
+/* Commits what can be committed of a list of units and sets the result of each. */
+void hr_store_commit(hr_store *store, hr_unit *units);
+hr_code hr_store_flush_feeds(hr_store *store);
+void hr_store_fail_stop(hr_store *store, const char *what);
+
+/* store_read.c */
+/* Serves one read. false: it goes on with store->finds. */
+bool hr_store_serve(hr_store *store, hr_read *read);
+/* One slice of a search; the read when it ended, or NULL. */
+hr_read *hr_store_find_more(hr_store *store);
+
+/* store_space.c */
+/* Writes the ballast if it is missing and there is room. false: not there now. */
+bool hr_store_make_ballast(hr_store *store);
+/* The disk is full: gives the ballast away and closes the intake. */
+void hr_store_give_ballast(hr_store *store);
+/* While the intake is closed: gives room back, opens it again. */
+void hr_store_try_reopen(hr_store *store);
+/* Deletes history within a transaction, at most so many rows. */
+hr_code hr_store_trim(hr_store *store, size_t rows);
+/* Deletes history in a transaction of its own. true: there is more. */
+bool hr_store_trim_idle(hr_store *store);
+/* Moves the WAL into the file. */
+void hr_store_checkpoint(hr_store *store);
+/* Something that only passing time makes due. */
+bool hr_store_ages(const hr_store *store);
+
+#endif

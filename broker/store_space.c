@@ -1,0 +1,296 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Room: the ballast, the history that may go, the WAL. */
+#include "broker/store_priv.h"
+
+#include "core/log.h"
+#include "core/memory.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+/* ---- ballast ---- */
+
+/* Bytes that no file system can shrink, so that the ballast really takes its room. */
+static bool fill_file(int fd, uint64_t bytes) {
+    enum { CHUNK = 1 << 20 };
+    uint64_t *chunk = hr_alloc(CHUNK);
+    uint64_t noise = 0x9e3779b97f4a7c15u;
+    for (size_t i = 0; i < CHUNK / sizeof *chunk; i++) {
+        noise ^= noise << 13;
+        noise ^= noise >> 7;
+        noise ^= noise << 17;
+        chunk[i] = noise;
+    }
+    bool is_written = true;
+    for (uint64_t done = 0; is_written && done < bytes;) {
+        chunk[0] = done;
+        size_t size = bytes - done < CHUNK ? (size_t)(bytes - done) : CHUNK;
+        ssize_t written = write(fd, chunk, size);
+        if (written > 0) {
+            done += (uint64_t)written;
+        } else {
+            is_written = written < 0 && errno == EINTR;
+        }
+    }
+    hr_free(chunk);
+    return is_written && fdatasync(fd) == 0;
+}
+
+bool hr_store_make_ballast(hr_store *store) {
+    uint64_t bytes = store->options.ballast_bytes;
+    struct stat found;
+    if (bytes == 0) {
+        return true;
+    }
+    if (stat(store->ballast_path, &found) == 0 && (uint64_t)found.st_size == bytes) {
+        store->has_ballast = true;
+        return true;
+    }
+    char *path = hr_format("%s.new", store->ballast_path);
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    bool is_made = fd >= 0 && fill_file(fd, bytes);
+    if (fd >= 0) {
+        close(fd);
+    }
+    is_made = is_made && rename(path, store->ballast_path) == 0;
+    if (!is_made) {
+        unlink(path);
+    }
+    hr_free(path);
+    store->has_ballast = is_made;
+    return is_made;
+}
+
+/* The intake opens or closes: the asker hears of it with the next ended work. */
+static void set_intake(hr_store *store, bool open) {
+    if (store->is_intake_open == open) {
+        return;
+    }
+    pthread_mutex_lock(&store->mutex);
+    store->is_intake_open = open;
+    store->has_space_news = true;
+    pthread_mutex_unlock(&store->mutex);
+}
+
+void hr_store_give_ballast(hr_store *store) {
+    if (store->is_intake_open) {
+        hr_log(HR_LOG_WARN, "store", "the disk of '%s' is full: intake stops", store->options.dir);
+    }
+    set_intake(store, false);
+    if (store->has_ballast) {
+        unlink(store->ballast_path);
+        store->has_ballast = false;
+    }
+}
+
+/* Free pages of the file go back to the disk. */
+static void shrink_file(hr_store *store) {
+    hr_code code = hr_store_exec(store, "PRAGMA incremental_vacuum(1024)");
+    if (code == HR_OK) {
+        hr_store_checkpoint(store);
+    } else if (code == HR_E_STORE_IO) {
+        hr_store_fail_stop(store, "giving room back");
+    }
+}
+
+void hr_store_try_reopen(hr_store *store) {
+    struct statvfs disk;
+    if (store->is_intake_open || store->has_failed || statvfs(store->options.dir, &disk) != 0) {
+        return;
+    }
+    uint64_t free_bytes = (uint64_t)disk.f_bavail * disk.f_frsize;
+    uint64_t needed = 2 * store->options.ballast_bytes;
+    if (free_bytes < (needed > 4 << 20 ? needed : 4 << 20)) {
+        shrink_file(store);
+        return;
+    }
+    if (hr_store_make_ballast(store)) {
+        hr_log(HR_LOG_INFO, "store", "the disk of '%s' has room again: intake goes on",
+               store->options.dir);
+        set_intake(store, true);
+    }
+}
+
+/* ---- history ---- */
+
+/* Where the unsettled begins: below it no live function needs a row. */
+static uint64_t history_end(const hr_store *store, const store_feed *feed) {
+    uint64_t low = feed->next;
+    for (size_t i = 0; i < store->cursor_count; i++) {
+        const store_cursor *cursor = &store->cursors[i];
+        low = cursor->feed == feed->id && cursor->low < low ? cursor->low : low;
+    }
+    return low;
+}
+
+static uint64_t journal_bytes(const hr_store *store) {
+    uint64_t sum = 0;
+    for (size_t i = 0; i < store->feed_count; i++) {
+        sum += store->feeds[i].bytes;
+    }
+    return sum;
+}
+
+static bool is_due(const hr_store *store, const store_feed *feed, int64_t now_ms, uint64_t total) {
+    if (feed->pull || feed->is_stuck || feed->bytes == 0 ||
+        feed->trim_from >= history_end(store, feed)) {
+        return false;
+    }
+    bool is_old = store->options.journal_keep_ms >= 0 &&
+                  feed->oldest_at_ms < now_ms - store->options.journal_keep_ms;
+    return is_old || total > store->options.journal_max_bytes;
+}
+
+/* Deletes the oldest history of one feed. */
+static hr_code trim_feed(hr_store *store, store_feed *feed, size_t rows, uint64_t *total,
+                         size_t *out_deleted) {
+    uint64_t end = history_end(store, feed), gone = 0, last = 0;
+    int64_t edge = store->options.journal_keep_ms < 0
+                       ? INT64_MIN
+                       : hr_real_us() / 1000 - store->options.journal_keep_ms;
+    feed->trim_from = end;
+    feed->oldest_at_ms = INT64_MAX;
+    sqlite3_stmt *head = hr_store_prepare(
+        store, "SELECT pos, length(bytes), at_ms FROM journal_%u WHERE pos < ?1 ORDER BY pos",
+        feed->id);
+    hr_store_bind_u64(head, 1, end);
+    int result = head == NULL ? sqlite3_errcode(store->db) : SQLITE_ROW;
+    for (size_t i = 0; head != NULL && (result = sqlite3_step(head)) == SQLITE_ROW; i++) {
+        int64_t at_ms = sqlite3_column_int64(head, 2);
+        if (i >= rows || (at_ms >= edge && *total - gone <= store->options.journal_max_bytes)) {
+            feed->trim_from = hr_store_column_u64(head, 0);
+            feed->oldest_at_ms = at_ms;
+            result = SQLITE_DONE;
+            break;
+        }
+        last = hr_store_column_u64(head, 0);
+        gone += hr_store_column_u64(head, 1);
+        (*out_deleted)++;
+    }
+    sqlite3_finalize(head);
+    if (result != SQLITE_DONE || *out_deleted == 0) {
+        return hr_store_fault(store, result);
+    }
+    sqlite3_stmt *delete =
+        hr_store_prepare(store, "DELETE FROM journal_%u WHERE pos <= ?1", feed->id);
+    hr_store_bind_u64(delete, 1, last);
+    hr_code code = hr_store_run(store, delete);
+    sqlite3_finalize(delete);
+    feed->bytes -= gone < feed->bytes ? gone : feed->bytes;
+    feed->is_dirty = true;
+    *total -= gone < *total ? gone : *total;
+    return code;
+}
+
+static hr_code trim_dead(hr_store *store, int64_t now_ms) {
+    if (now_ms - store->trimmed_dead_ms < 60000) {
+        return HR_OK;
+    }
+    store->trimmed_dead_ms = now_ms;
+    sqlite3_stmt *delete = hr_store_prepare(
+        store, "DELETE FROM dead WHERE id IN (SELECT id FROM dead WHERE (state <> 0 AND"
+               " ended_ms < ?1) OR (?2 >= 0 AND at_ms < ?3) LIMIT 1024)");
+    int64_t age = store->options.dead_max_age_ms;
+    sqlite3_bind_int64(delete, 1, now_ms - STORE_DEAD_KEEP_MS);
+    sqlite3_bind_int64(delete, 2, age);
+    sqlite3_bind_int64(delete, 3, age < 0 ? 0 : now_ms - age);
+    hr_code code = hr_store_run(store, delete);
+    sqlite3_finalize(delete);
+    return code;
+}
+
+hr_code hr_store_trim(hr_store *store, size_t rows) {
+    int64_t now_ms = hr_real_us() / 1000;
+    uint64_t total = journal_bytes(store);
+    store->trims_more = false;
+    for (size_t i = 0; i < store->feed_count; i++) {
+        store_feed *feed = &store->feeds[i];
+        size_t deleted = 0;
+        if (!is_due(store, feed, now_ms, total)) {
+            continue;
+        }
+        hr_code code = trim_feed(store, feed, rows, &total, &deleted);
+        if (code == HR_E_STORE_CORRUPT || code == HR_E_INVALID) {
+            hr_log(HR_LOG_ERROR, "store", "the history of feed %u cannot be deleted: %s", feed->id,
+                   sqlite3_errmsg(store->db));
+            feed->is_stuck = true;
+        } else if (code != HR_OK) {
+            return code;
+        }
+        store->trims_more = store->trims_more || is_due(store, feed, now_ms, total);
+    }
+    return HR_OK;
+}
+
+bool hr_store_trim_idle(hr_store *store) {
+    int64_t now_ms = hr_real_us() / 1000;
+    uint64_t total = journal_bytes(store);
+    bool due = now_ms - store->trimmed_dead_ms >= 60000;
+    for (size_t i = 0; !due && i < store->feed_count; i++) {
+        due = is_due(store, &store->feeds[i], now_ms, total);
+    }
+    if (!due || store->has_failed) {
+        return false;
+    }
+    hr_code code = hr_store_run(store, hr_store_sql(store, SQL_BEGIN));
+    if (code == HR_OK) {
+        code = hr_store_trim(store, STORE_TRIM_ROWS);
+    }
+    if (code == HR_OK) {
+        code = trim_dead(store, now_ms);
+    }
+    if (code == HR_OK) {
+        code = hr_store_flush_feeds(store);
+    }
+    if (code == HR_OK) {
+        code = hr_store_run(store, hr_store_sql(store, SQL_COMMIT));
+    }
+    if (code == HR_OK) {
+        return store->trims_more;
+    }
+    if (code != HR_E_STORE_FULL) {
+        hr_store_fail_stop(store, "deleting history");
+    } else {
+        hr_store_give_ballast(store);
+    }
+    if (sqlite3_get_autocommit(store->db) == 0) {
+        hr_store_run(store, hr_store_sql(store, SQL_ROLLBACK));
+    }
+    hr_store_refresh(store);
+    return false;
+}
+
+bool hr_store_ages(const hr_store *store) {
+    if (store->options.dead_max_age_ms >= 0) {
+        return true;
+    }
+    for (size_t i = 0; store->options.journal_keep_ms >= 0 && i < store->feed_count; i++) {
+        if (store->feeds[i].bytes > 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* ---- the WAL ---- */
+
+void hr_store_checkpoint(hr_store *store) {
+    for (int tries = 0; !store->has_failed && tries < 2; tries++) {
+        int result =
+            sqlite3_wal_checkpoint_v2(store->db, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
+        hr_code code = result == SQLITE_OK ? HR_OK : hr_store_fault(store, result);
+        if (code == HR_OK) {
+            store->wal_frames = 0;
+            return;
+        }
+        if (code != HR_E_STORE_FULL) {
+            hr_store_fail_stop(store, "a checkpoint");
+            return;
+        }
+        hr_store_give_ballast(store); /* and once more with its room */
+    }
+}

@@ -1,0 +1,415 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Group commit: many units, one transaction, one sync.
+ *
+ * A group runs without savepoints first. When a unit turns out to be bad in the middle, the group
+ * is rolled back and runs again with a savepoint around each unit, so that the bad one alone goes.
+ */
+#include "broker/store_priv.h"
+
+#include "core/log.h"
+#include "core/memory.h"
+
+void hr_store_fail_stop(hr_store *store, const char *what) {
+    if (!store->has_failed) {
+        hr_log(HR_LOG_ERROR, "store", "%s failed, nothing more is written: %s (%s, %d)", what,
+               sqlite3_errmsg(store->db), store->path, sqlite3_extended_errcode(store->db));
+    }
+    store->has_failed = true;
+}
+
+/* ---- one unit ---- */
+
+/* Everything a unit can be refused for without touching the file. */
+static hr_code check_unit(hr_store *store, const hr_unit *unit) {
+    if (unit->feed != 0) {
+        const store_feed *feed = hr_store_feed(store, unit->feed);
+        if (feed == NULL) {
+            return HR_E_NOT_FOUND;
+        }
+        if (feed->epoch != unit->epoch) {
+            return HR_E_FENCED;
+        }
+    }
+    for (size_t i = 0; i < unit->append_count; i++) {
+        const store_feed *feed = hr_store_feed(store, unit->appends[i]->feed);
+        if (feed == NULL) {
+            return HR_E_NOT_FOUND;
+        }
+        if (feed->pull ||
+            (unit->appends[i]->count > 0 && unit->appends[i]->position[0] < feed->next)) {
+            return HR_E_INVALID;
+        }
+    }
+    return HR_OK;
+}
+
+static hr_code write_events(hr_store *store, const hr_batch *batch, int64_t now_ms) {
+    store_feed *feed = hr_store_feed(store, batch->feed);
+    if (feed->insert == NULL) {
+        char *text = hr_format("INSERT INTO journal_%u (pos, sum, at_ms, bytes)"
+                               " VALUES (?1, ?2, ?3, ?4)",
+                               feed->id);
+        sqlite3_prepare_v3(store->db, text, -1, SQLITE_PREPARE_PERSISTENT, &feed->insert, NULL);
+        hr_free(text);
+    }
+    sqlite3_stmt *insert = feed->insert;
+    sqlite3_bind_int64(insert, 3, now_ms);
+    for (uint32_t i = 0; i < batch->count; i++) {
+        hr_slice envelope = hr_batch_envelope(batch, i);
+        if (batch->position[i] < feed->next) {
+            return HR_E_INVALID;
+        }
+        hr_store_bind_u64(insert, 1, batch->position[i]);
+        hr_store_bind_u64(insert, 2, hr_hash(envelope));
+        sqlite3_bind_blob64(insert, 4, envelope.bytes, envelope.size, SQLITE_STATIC);
+        hr_code code = hr_store_run(store, insert);
+        if (code != HR_OK) {
+            return code;
+        }
+        feed->next = batch->position[i] + 1;
+        feed->bytes += envelope.size;
+    }
+    feed->base += batch->count;
+    feed->counters.received += batch->count;
+    feed->is_dirty = true;
+    return HR_OK;
+}
+
+/* What a function that is new to a journal feed takes no deliveries for: all appended so far but
+ * the rows from low on. */
+static hr_code first_base(hr_store *store, const hr_unit *unit, uint64_t *out) {
+    const store_feed *feed = hr_store_feed(store, unit->feed);
+    *out = 0;
+    if (feed->pull) {
+        return HR_OK;
+    }
+    sqlite3_stmt *count =
+        hr_store_prepare(store, "SELECT count(*) FROM journal_%u WHERE pos >= ?1", feed->id);
+    hr_store_bind_u64(count, 1, unit->low);
+    int result = count == NULL ? sqlite3_errcode(store->db) : sqlite3_step(count);
+    if (result == SQLITE_ROW) {
+        *out = feed->base - hr_store_column_u64(count, 0);
+    }
+    sqlite3_finalize(count);
+    return hr_store_fault(store, result);
+}
+
+static hr_code write_checkpoint(hr_store *store, const hr_unit *unit) {
+    store_cursor *cursor = NULL;
+    for (size_t i = 0; cursor == NULL && i < store->cursor_count; i++) {
+        store_cursor *each = &store->cursors[i];
+        cursor = each->function == unit->function && each->feed == unit->feed ? each : NULL;
+    }
+    uint64_t base = 0;
+    if (cursor == NULL) {
+        hr_code code = first_base(store, unit, &base);
+        if (code != HR_OK) {
+            return code;
+        }
+        store->cursors =
+            hr_realloc(store->cursors, (store->cursor_count + 1) * sizeof *store->cursors);
+        cursor = &store->cursors[store->cursor_count++];
+        *cursor = (store_cursor){.function = unit->function, .feed = unit->feed};
+    }
+    cursor->low = unit->low;
+    uint8_t counters[sizeof(hr_counters)];
+    hr_store_counters_write(&unit->counters, counters);
+    sqlite3_stmt *upsert = hr_store_sql(store, SQL_CHECKPOINT);
+    sqlite3_bind_int64(upsert, 1, unit->function);
+    sqlite3_bind_int64(upsert, 2, unit->feed);
+    sqlite3_bind_int64(upsert, 3, unit->epoch);
+    hr_store_bind_u64(upsert, 4, unit->low);
+    hr_store_bind_u64(upsert, 5, unit->settled_count);
+    hr_store_bind_u64(upsert, 6, base);
+    sqlite3_bind_blob(upsert, 7, counters, sizeof counters, SQLITE_STATIC);
+    hr_store_bind(upsert, 8, unit->settled);
+    hr_code code = hr_store_run(store, upsert);
+    sqlite3_bind_null(upsert, 7); /* counters go out of scope */
+    return code;
+}
+
+/* ---- rows ---- */
+
+static sqlite3_stmt *bind_delivery(hr_store *store, store_sql which, const hr_row *row) {
+    sqlite3_stmt *insert = hr_store_sql(store, which);
+    sqlite3_bind_int64(insert, 1, row->function);
+    sqlite3_bind_int64(insert, 2, row->feed);
+    hr_store_bind_u64(insert, 3, row->position);
+    hr_store_bind_u64(insert, 4, row->key_hash);
+    sqlite3_bind_int64(insert, 6, row->due_ms);
+    sqlite3_bind_int64(insert, 7, row->attempt);
+    sqlite3_bind_int64(insert, 8, row->replay);
+    sqlite3_bind_int64(insert, 9, row->first_attempt_ms);
+    sqlite3_bind_int64(insert, 10, row->at_ms);
+    hr_store_bind_u64(insert, 11, hr_hash(row->bytes));
+    hr_store_bind(insert, 12, row->event_id);
+    return insert;
+}
+
+static hr_code write_park(hr_store *store, const hr_row *row) {
+    sqlite3_stmt *insert = bind_delivery(store, SQL_PARK, row);
+    sqlite3_bind_int64(insert, 5, row->state);
+    hr_store_bind(insert, 13, row->text);
+    hr_store_bind(insert, 14, row->bytes);
+    return hr_store_run(store, insert);
+}
+
+static hr_code write_dead(hr_store *store, const hr_row *row) {
+    sqlite3_stmt *insert = bind_delivery(store, SQL_DEAD, row);
+    hr_store_bind(insert, 13, row->reason);
+    hr_store_bind(insert, 14, row->text);
+    hr_store_bind(insert, 15, row->logs);
+    hr_store_bind(insert, 16, row->bytes);
+    return hr_store_run(store, insert);
+}
+
+static hr_code write_remove(hr_store *store, const hr_row *row) {
+    static const char *const steps[] = {
+        "INSERT INTO dead (function, feed, pos, key_hash, state, due_real_ms, attempt, replay,"
+        " first_attempt_ms, at_ms, sum, event_id, reason, error, bytes)"
+        " SELECT function, feed, pos, key_hash, 0, due_real_ms, attempt, replay,"
+        " first_attempt_ms, ?2, sum, event_id, CAST('removed' AS BLOB), error, bytes"
+        " FROM parked WHERE function = ?1 ORDER BY feed, pos",
+        "DELETE FROM parked WHERE function = ?1",
+        "DELETE FROM checkpoint WHERE function = ?1 AND ?1 <> 0",
+        "DELETE FROM state WHERE function = ?1",
+        "DELETE FROM timer WHERE function = ?1",
+        "UPDATE function SET removed_at = ?2 WHERE id = ?1",
+    };
+    hr_code code = HR_OK;
+    for (size_t i = 0; code == HR_OK && i < sizeof steps / sizeof *steps; i++) {
+        sqlite3_stmt *step = hr_store_prepare(store, "%s", steps[i]);
+        sqlite3_bind_int64(step, 1, row->function);
+        sqlite3_bind_int64(step, 2, row->at_ms > 0 ? row->at_ms : hr_real_us() / 1000);
+        code = hr_store_run(store, step);
+        sqlite3_finalize(step);
+    }
+    size_t kept = 0;
+    for (size_t i = 0; i < store->cursor_count; i++) {
+        if (store->cursors[i].function != row->function) {
+            store->cursors[kept++] = store->cursors[i];
+        }
+    }
+    store->cursor_count = kept;
+    return code;
+}
+
+static hr_code write_row(hr_store *store, const hr_row *row) {
+    sqlite3_stmt *statement = NULL;
+    switch (row->kind) {
+    case HR_ROW_PARK:
+        return write_park(store, row);
+    case HR_ROW_DEAD:
+        return write_dead(store, row);
+    case HR_ROW_REMOVE:
+        return write_remove(store, row);
+    case HR_ROW_UNPARK:
+        statement = hr_store_sql(store, SQL_UNPARK);
+        sqlite3_bind_int64(statement, 1, row->function);
+        sqlite3_bind_int64(statement, 2, row->feed);
+        hr_store_bind_u64(statement, 3, row->position);
+        break;
+    case HR_ROW_DEAD_END:
+        statement = hr_store_sql(store, SQL_DEAD_END);
+        hr_store_bind_u64(statement, 1, row->position);
+        sqlite3_bind_int64(statement, 2, row->state);
+        sqlite3_bind_int64(statement, 3, row->at_ms > 0 ? row->at_ms : hr_real_us() / 1000);
+        break;
+    case HR_ROW_SEEN:
+        statement = hr_store_sql(store, SQL_SEEN);
+        sqlite3_bind_int64(statement, 1, row->feed);
+        sqlite3_bind_int64(statement, 2, row->due_ms);
+        hr_store_bind_u64(statement, 3, ++store->seen_seq);
+        sqlite3_bind_blob64(statement, 4, row->text.bytes, row->text.size, SQLITE_STATIC);
+        break;
+    case HR_ROW_SEEN_TRIM:
+        statement = hr_store_sql(store, SQL_SEEN_TRIM);
+        sqlite3_bind_int64(statement, 1, row->feed);
+        sqlite3_bind_int64(statement, 2, row->due_ms);
+        break;
+    case HR_ROW_FIRE:
+        statement = hr_store_sql(store, SQL_FIRE);
+        sqlite3_bind_int64(statement, 1, row->feed);
+        sqlite3_bind_int64(statement, 2, row->due_ms);
+        break;
+    default:
+        return HR_E_INVALID;
+    }
+    return hr_store_run(store, statement);
+}
+
+static hr_code write_unit(hr_store *store, const hr_unit *unit, int64_t now_ms) {
+    hr_code code = HR_OK;
+    for (size_t i = 0; code == HR_OK && i < unit->append_count; i++) {
+        code = write_events(store, unit->appends[i], now_ms);
+    }
+    if (code == HR_OK && unit->function == 0 && unit->feed != 0) {
+        store_feed *feed = hr_store_feed(store, unit->feed);
+        feed->counters.duplicates += unit->counters.duplicates;
+        feed->counters.malformed += unit->counters.malformed;
+        feed->is_dirty = true;
+    } else if (code == HR_OK && unit->has_checkpoint) {
+        code = write_checkpoint(store, unit);
+    }
+    for (size_t i = 0; code == HR_OK && i < unit->row_count; i++) {
+        code = write_row(store, &unit->rows[i]);
+    }
+    return code;
+}
+
+/* ---- the group ---- */
+
+hr_code hr_store_flush_feeds(hr_store *store) {
+    for (size_t i = 0; i < store->feed_count; i++) {
+        store_feed *feed = &store->feeds[i];
+        if (!feed->is_dirty) {
+            continue;
+        }
+        uint8_t counters[sizeof(hr_counters)];
+        hr_store_counters_write(&feed->counters, counters);
+        sqlite3_stmt *upsert = hr_store_sql(store, SQL_FEED);
+        sqlite3_bind_int64(upsert, 1, feed->id);
+        sqlite3_bind_int64(upsert, 2, feed->epoch);
+        hr_store_bind_u64(upsert, 3, feed->next);
+        hr_store_bind_u64(upsert, 4, feed->base);
+        hr_store_bind_u64(upsert, 5, feed->bytes);
+        sqlite3_bind_blob(upsert, 6, counters, sizeof counters, SQLITE_STATIC);
+        hr_code code = hr_store_run(store, upsert);
+        sqlite3_bind_null(upsert, 6); /* counters go out of scope */
+        if (code != HR_OK) {
+            return code;
+        }
+        feed->is_dirty = false;
+    }
+    return HR_OK;
+}
+
+/* The unit's own fault, not the file's or the disk's. */
+static bool is_unit_fault(hr_code code) {
+    return code == HR_E_INVALID || code == HR_E_TOO_LARGE || code == HR_E_STORE_CORRUPT;
+}
+
+static hr_code write_carefully(hr_store *store, hr_unit *unit, int64_t now_ms) {
+    hr_code code = hr_store_run(store, hr_store_sql(store, SQL_SAVE));
+    if (code != HR_OK) {
+        return HR_E_STORE_IO;
+    }
+    code = write_unit(store, unit, now_ms);
+    if (code == HR_OK) {
+        code = hr_store_flush_feeds(store);
+    }
+    if (code == HR_OK || sqlite3_get_autocommit(store->db) != 0) {
+        return code == HR_OK ? hr_store_run(store, hr_store_sql(store, SQL_SAVE_END)) : code;
+    }
+    if (!is_unit_fault(code)) {
+        return code;
+    }
+    unit->result = code;
+    code = hr_store_run(store, hr_store_sql(store, SQL_SAVE_UNDO));
+    if (code == HR_OK) {
+        code = hr_store_run(store, hr_store_sql(store, SQL_SAVE_END));
+    }
+    return code == HR_OK ? hr_store_refresh(store) : code;
+}
+
+/* Writes and commits all units whose result is HR_OK. A unit that cannot be (fenced ...) gets its
+ * result here. *out_bad: the code returned is the fault of one unit. */
+static hr_code try_group(hr_store *store, hr_unit *units, bool careful, bool *out_bad) {
+    int64_t now_ms = hr_real_us() / 1000;
+    size_t events = 0;
+    bool is_begun = false;
+    *out_bad = false;
+    for (hr_unit *unit = units; unit != NULL; unit = unit->next) {
+        if (unit->result == HR_OK) {
+            unit->result = check_unit(store, unit);
+        }
+        if (unit->result != HR_OK) {
+            continue;
+        }
+        hr_code code = is_begun ? HR_OK : hr_store_run(store, hr_store_sql(store, SQL_BEGIN));
+        if (code != HR_OK) {
+            return code;
+        }
+        is_begun = true;
+        code = careful ? write_carefully(store, unit, now_ms) : write_unit(store, unit, now_ms);
+        if (code != HR_OK) {
+            *out_bad = !careful && is_unit_fault(code);
+            return code;
+        }
+        for (size_t i = 0; i < unit->append_count; i++) {
+            events += unit->appends[i]->count;
+        }
+    }
+    if (!is_begun) {
+        return HR_OK;
+    }
+    hr_code code = hr_store_trim(store, STORE_TRIM_ROWS / 16 + 2 * events);
+    if (code == HR_OK) {
+        code = hr_store_flush_feeds(store);
+    }
+    return code == HR_OK ? hr_store_run(store, hr_store_sql(store, SQL_COMMIT)) : code;
+}
+
+static void set_open_results(hr_unit *units, hr_code code, bool only_intake) {
+    for (hr_unit *unit = units; unit != NULL; unit = unit->next) {
+        if (unit->result == HR_OK && (!only_intake || (unit->flags & HR_UNIT_INTAKE) != 0)) {
+            unit->result = code;
+        }
+    }
+}
+
+static void count_group(hr_store *store, const hr_unit *units) {
+    store->groups++;
+    for (const hr_unit *unit = units; unit != NULL; unit = unit->next) {
+        if (unit->result != HR_OK) {
+            continue;
+        }
+        store->units++;
+        for (size_t i = 0; i < unit->append_count; i++) {
+            store->events += unit->appends[i]->count;
+        }
+    }
+}
+
+/* After a group that did not commit: the file and our numbers as before it. */
+static bool undo_group(hr_store *store) {
+    if (sqlite3_get_autocommit(store->db) == 0) {
+        hr_store_run(store, hr_store_sql(store, SQL_ROLLBACK));
+    }
+    return sqlite3_get_autocommit(store->db) != 0 && hr_store_refresh(store) == HR_OK;
+}
+
+void hr_store_commit(hr_store *store, hr_unit *units) {
+    bool careful = false, was_full = false, is_bad = false;
+    for (hr_unit *unit = units; unit != NULL; unit = unit->next) {
+        unit->result = HR_OK;
+    }
+    if (!store->is_intake_open) {
+        set_open_results(units, HR_E_STORE_FULL, true);
+    }
+    while (!store->has_failed) {
+        hr_code code = try_group(store, units, careful, &is_bad);
+        if (code == HR_OK) {
+            count_group(store, units);
+            return;
+        }
+        if (code == HR_E_STORE_FULL) { /* before any sync: nothing of the group is kept */
+            bool had_ballast = store->has_ballast;
+            bool is_undone = undo_group(store);
+            hr_store_give_ballast(store);
+            set_open_results(units, HR_E_STORE_FULL, !was_full || had_ballast);
+            was_full = true;
+            if (is_undone) {
+                continue;
+            }
+        } else if (is_bad) {
+            careful = true;
+            if (undo_group(store)) {
+                continue;
+            }
+        }
+        hr_store_fail_stop(store, "a commit");
+        undo_group(store);
+    }
+    set_open_results(units, HR_E_STORE_IO, false);
+}

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A SQLite VFS whose disk is memory and fails as told: power cuts, I/O errors, no room, lies.
+ *
+ * A write reaches the page cache at once and the platter with a sync. A power cut keeps of the
+ * writes not synced since what the seed says: each whole, in part (sectors of 512 bytes) or not at
+ * all, in any order. After a sync that failed the writes before it never become durable. */
+#ifndef HR_TESTS_VFS_SIM_H
+#define HR_TESTS_VFS_SIM_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+typedef struct hr_vfs_sim hr_vfs_sim;
+
+/* Registers a VFS of this name, empty; it lives until hr_vfs_sim_free(). One thread. */
+hr_vfs_sim *hr_vfs_sim_new(const char *name);
+void hr_vfs_sim_free(hr_vfs_sim *take_sim);
+
+/* Forgets all files and faults; chance begins with seed. No file may be open. */
+void hr_vfs_sim_reset(hr_vfs_sim *sim, uint64_t seed);
+
+/* The power goes in the call-th write, sync, truncate or delete from now (1: the next). From then
+ * on every call fails until hr_vfs_sim_restart(). */
+void hr_vfs_sim_cut_at(hr_vfs_sim *sim, uint64_t call);
+bool hr_vfs_sim_is_cut(const hr_vfs_sim *sim);
+
+/* Power is back: the files hold what survived. Cuts the power first when it is still on (a kill at
+ * rest). Files must be closed. */
+void hr_vfs_sim_restart(hr_vfs_sim *sim);
+
+/* The call-th of those calls (1: the next) fails with an I/O error, once; 0: none. */
+void hr_vfs_sim_fail_at(hr_vfs_sim *sim, uint64_t call);
+
+/* Files whose name ends so say yes to a sync and do nothing. NULL: all are honest. */
+void hr_vfs_sim_lie(hr_vfs_sim *sim, const char *suffix);
+
+/* The disk has room for so many bytes of all files; while the file at ballast_path (a real one) is
+ * away, ballast_bytes more. UINT64_MAX: no limit. */
+void hr_vfs_sim_set_room(hr_vfs_sim *sim, uint64_t bytes, const char *ballast_path,
+                         uint64_t ballast_bytes);
+uint64_t hr_vfs_sim_used(const hr_vfs_sim *sim);
+
+/* Such calls so far. */
+uint64_t hr_vfs_sim_calls(const hr_vfs_sim *sim);
+
+/* The next number of its chance. */
+uint64_t hr_vfs_sim_chance(hr_vfs_sim *sim);
+
+#endif
