@@ -104,7 +104,7 @@ static unsigned allowed_connections(uint32_t wished) {
 static hr_code start_daemon(hr_http_server *server, const char *cert, const char *key,
                             hr_error *err) {
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
-    unsigned threads = cores >= 2 * THREADS_MAX ? THREADS_MAX : (unsigned)(cores < 4 ? 1 : 2);
+    unsigned threads = cores >= 8 ? THREADS_MAX : (unsigned)(cores < 4 ? 1 : 2);
     struct MHD_OptionItem extra[6];
     size_t count = 0;
     if (threads > 1) {

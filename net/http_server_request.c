@@ -171,6 +171,7 @@ static bool take_body(hr_http_request *request, const char *bytes, size_t size) 
         return request->seen <= max + HR_HTTP_DISCARD_MAX;
     }
     const hr_http_route_entry *route = request->route;
+    HR_ASSERT(route != NULL); /* otherwise there is a verdict */
     if (request->seen > max) {
         if (route->oversize_head == 0) {
             refuse(request, 413, "the body is too large\n");

@@ -238,11 +238,18 @@ static hr_code pack(record *self, hr_sink *sink, hr_error *err) {
     return hr_sink_pack(sink, &fields, err);
 }
 
+static int keep_dump(const char *bytes, size_t size, void *data) {
+    hr_buffer_add(data, bytes, size);
+    return 0;
+}
+
 static void read_record(hr_object_reader *reader, json_t *tree) {
     record self = {.tree = tree};
     hr_error err = {0};
-    char *text = json_dumps(tree, JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(17));
-    hr_slice raw = hr_slice_text(text);
+    hr_buffer text = {0};
+    json_dump_callback(tree, keep_dump, &text,
+                       JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(17));
+    hr_slice raw = slice(&text);
     const char *why = take_apart(&self);
     if (why != NULL) {
         if (strcmp(why, "the event is unknown") == 0) {
@@ -260,11 +267,10 @@ static void read_record(hr_object_reader *reader, json_t *tree) {
             reader->rejected(reader->data, raw, err.text);
         }
     }
-    hr_buffer *all[] = {&self.key, &self.etag, &self.id, &self.type, &self.from, &self.data};
+    hr_buffer *all[] = {&text, &self.key, &self.etag, &self.id, &self.type, &self.from, &self.data};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
         hr_buffer_fini(all[i]);
     }
-    free(text); /* jansson's */
 }
 
 static bool is_blank(hr_slice body) {

@@ -74,7 +74,7 @@ void raw_run(raw_exchange *exchange) {
         from = strstr(from, "\r\n\r\n") + 4;
     }
     if (strncmp(from, "HTTP/1.1 ", 9) == 0) {
-        exchange->status = atoi(from + 9);
+        exchange->status = (int)strtol(from + 9, NULL, 10);
     }
     const char *end = strstr(from, "\r\n\r\n");
     exchange->answer_body = end == NULL ? "" : end + 4;
