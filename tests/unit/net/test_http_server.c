@@ -5,8 +5,10 @@
 #include "core/memory.h"
 #include "tests/lib/http_raw.h"
 
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -22,14 +24,23 @@ typedef struct bench {
     hr_http_request *held[HELD];
     size_t held_count, calls;
     bool stops_in_handler;
+    size_t stop_at_call; /* 0: never */
+    hr_timer *stop;
     char seen[512];
     hr_buffer body;
     bool was_cut;
 } bench;
 
+static void count_call(bench *self) {
+    self->calls++;
+    if (self->calls == self->stop_at_call) {
+        hr_timer_start(self->stop, 0, 0);
+    }
+}
+
 static void echo(void *data, hr_http_request *request) {
     bench *self = data;
-    self->calls++;
+    count_call(self);
     self->was_cut = hr_http_is_cut(request);
     const char *query = hr_http_query(request, "a");
     hr_slice header = hr_http_header(request, "x-Word");
@@ -47,7 +58,7 @@ static void echo(void *data, hr_http_request *request) {
 
 static void hold(void *data, hr_http_request *request) {
     bench *self = data;
-    self->calls++;
+    count_call(self);
     assert_true(self->held_count < HELD);
     self->held[self->held_count++] = request;
     if (self->stops_in_handler) {
@@ -351,6 +362,60 @@ static void bad_addresses_and_certificates_are_errors(void **state) {
     }
 }
 
+typedef struct crowd {
+    int port;
+    atomic_int answered, unavailable, closed, strange;
+} crowd;
+
+static void *ask_again_and_again(void *data) {
+    crowd *self = data;
+    raw_exchange *exchange = hr_alloc(sizeof *exchange);
+    for (int i = 0; i < 40; i++) {
+        *exchange = (raw_exchange){.port = self->port, .body = "x"};
+        exchange->head = i % 2 == 0 ? "POST /hold HTTP/1.1\r\nHost: x\r\n"
+                                    : "POST /echo HTTP/1.1\r\nHost: x\r\n";
+        raw_run(exchange);
+        atomic_int *which = exchange->status == 503 ? &self->unavailable
+                            : exchange->status == 0 ? &self->closed
+                            : exchange->status == 200 || exchange->status == 202 ? &self->answered
+                                                                                 : &self->strange;
+        atomic_fetch_add(which, 1);
+    }
+    hr_free(exchange);
+    return NULL;
+}
+
+static void run_crowd(void *data) {
+    pthread_t threads[16];
+    for (size_t i = 0; i < 16; i++) {
+        assert_int_equal(pthread_create(&threads[i], NULL, ask_again_and_again, data), 0);
+    }
+    for (size_t i = 0; i < 16; i++) {
+        pthread_join(threads[i], NULL);
+    }
+}
+
+static void stop_server(void *data) {
+    bench *self = data;
+    hr_http_server_stop(self->server);
+    answer_held(self);
+}
+
+static void stop_under_load_ends_every_request(void **state) {
+    bench *self = *state;
+    crowd all = {.port = hr_http_server_port(self->server)};
+    self->stop = hr_timer_new(self->loop, stop_server, self);
+    self->stop_at_call = 60;
+
+    raw_with_loop(self->loop, run_crowd, &all);
+
+    assert_int_equal(all.strange, 0);
+    assert_int_equal(all.answered + all.unavailable + all.closed, 16 * 40);
+    assert_true(all.answered > 0 && all.closed > 0);
+    assert_int_equal(self->held_count, 0);
+    hr_timer_free(self->stop);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_handler_gets_every_part_of_a_request, set_up, tear_down),
@@ -374,6 +439,7 @@ int main(void) {
                                         tear_down),
         cmocka_unit_test_setup_teardown(a_client_that_left_does_not_disturb, set_up, tear_down),
         cmocka_unit_test_setup_teardown(stop_answers_open_requests_503, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(stop_under_load_ends_every_request, set_up, tear_down),
         cmocka_unit_test_setup_teardown(big_bodies_arrive_whole, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_port_in_use_is_said_in_one_line, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_path_is_taken_once, set_up, tear_down),
