@@ -13,6 +13,8 @@
  *   lists       TEXT (one value) or LIST, as written: read them with hr_node_each_text(); brokers
  *               and mqtt url may hold commas inside one text
  *   http        TEXT (the address) or MAP, as written
+ *   dedupe      there: on. Always for webhook and storage (by the source's own id when `by` is
+ *               absent), for the others only when written, with `by`
  *   files       of tls, state: the path as seen from the working directory; python native exec: as
  *               written, relative to hr_config_folder(node)
  *   data        of cron: any tree; TEXT tells by `quoted` whether it is a string for sure

@@ -53,8 +53,9 @@ static bool hint_level(hr_diagnostic *said, const hr_node *map, section_id secti
         if (config_section_of(key) == section && config_find_key(key->section, name) != NULL &&
             map->key != NULL && strcmp(map->key, key->name) == 0) {
             const char *above = config_section_title(key->section);
-            hr_diagnostic_label(said, "`%s` belongs to %s, one level up", name,
-                                strncmp(above, "a ", 2) == 0 ? above + 2 : above);
+            bool is_noun = strncmp(above, "a ", 2) == 0;
+            hr_diagnostic_label(said, "`%s` belongs to %s%s, one level up", name,
+                                is_noun ? "the " : "", is_noun ? above + 2 : above);
             return true;
         }
     }
@@ -302,7 +303,9 @@ static bool is_idle_default(const hr_node *map, const config_key *key) {
 }
 
 static void fill_default(loading *load, hr_node *map, const config_key *key, const char *owner) {
-    if (is_idle_default(map, key)) {
+    bool is_dedupe = key->section == SECTION_TRIGGER && strcmp(key->name, "dedupe") == 0;
+    bool has_own_ids = hr_node_get(map, "webhook") != NULL || hr_node_get(map, "storage") != NULL;
+    if (is_idle_default(map, key) || (is_dedupe && !has_own_ids)) {
         return;
     }
     char computed[512];

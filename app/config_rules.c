@@ -256,6 +256,12 @@ static void check_mqtt(loading *load, const hr_node *mqtt) {
             hr_diagnostic_also(said, config_key_place(topic), "the first one");
         }
     }
+    const hr_node *qos = hr_node_get(mqtt, "qos");
+    if (is_known(qos) && qos->number == 2) {
+        (void)hr_diagnose_warning(load->diags, config_value_place(qos),
+                                  "over MQTT 3.1.1 `qos: 2` is subscribed as 1; over 5 it is at "
+                                  "least once across crashes");
+    }
     const hr_node *item = NULL;
     while (hr_node_each_text(mqtt, topic != NULL ? "topic" : "topics", &item) != NULL) {
         const char *fault = is_known(item) ? topic_fault(item->text) : NULL;
@@ -276,6 +282,21 @@ static void check_mqtt(loading *load, const hr_node *mqtt) {
     }
 }
 
+/* An event that nobody takes is kept for nothing. */
+static void warn_untaken(loading *load, const hr_node *trigger) {
+    for (const hr_node *function = part(load, "functions")->child; function != NULL;
+         function = function->next) {
+        const hr_node *item = NULL;
+        while (hr_node_each_text(function, "from", &item) != NULL) {
+            if (strcmp(item->text, trigger->key) == 0) {
+                return;
+            }
+        }
+    }
+    (void)hr_diagnose_warning(load->diags, config_key_place(trigger),
+                              "no function takes from the trigger \"%s\"", trigger->key);
+}
+
 static void check_triggers(loading *load) {
     for (const hr_node *node = part(load, "triggers")->child; node != NULL; node = node->next) {
         const char *const hooks[2] = {"webhook", "storage"};
@@ -284,6 +305,13 @@ static void check_triggers(loading *load) {
             if (hook != NULL && hook->kind == HR_NODE_MAP) {
                 check_hook(load, node, hook);
             }
+        }
+        const hr_node *dedupe = hr_node_get(node, "dedupe");
+        if (dedupe != NULL && dedupe->kind == HR_NODE_MAP && hr_node_get(dedupe, "by") == NULL &&
+            hr_node_get(node, "webhook") == NULL && hr_node_get(node, "storage") == NULL) {
+            hr_diagnostic *said =
+                hr_diagnose(load->diags, config_key_place(dedupe), "`dedupe` needs `by` here");
+            hr_diagnostic_label(said, "the source has no id of its own");
         }
         const hr_node *kafka = hr_node_get(node, "kafka");
         if (kafka != NULL && kafka->kind == HR_NODE_MAP) {
@@ -390,4 +418,8 @@ void config_check_rules(loading *load) {
     }
     check_from(load);
     check_cycles(load);
+    for (const hr_node *node = part(load, "triggers")->child;
+         node != NULL && hr_diagnostics_errors(load->diags) == 0; node = node->next) {
+        warn_untaken(load, node);
+    }
 }

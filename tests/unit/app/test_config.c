@@ -320,7 +320,7 @@ static void each_kind_of_mistake_is_told(void **state) {
          "`attempts` belongs inside `retry`, one level down"},
         {"triggers:\n  t: { demo: {} }\nfunctions:\n  f: { from: t, shell: x, retry: { timeout: "
          "3s } }\n",
-         "`timeout` belongs to function, one level up"},
+         "`timeout` belongs to the function, one level up"},
         {"triggers:\n  t: { demo: {} }\nfunctions:\n  f: { from: t, node: x.mjs }\n",
          "`node` is not in this version"},
         {"settings: { bus: kafka }\n", "`bus: kafka` is not in this version"},
@@ -365,6 +365,9 @@ static void each_kind_of_mistake_is_told(void **state) {
         {"triggers:\n  t: { mqtt: { url: \"mqtt://x\", topic: \"a/b+\" } }\n", "+ stands at"},
         {"triggers:\n  t: { mqtt: { url: \"mqtt://x\", topic: a, qos: 3 } }\n", "0 to 2"},
         {"triggers:\n  t: { demo: { rate: 5 } }\n", "a rate such as 5/s"},
+        {"triggers:\n  t: { demo: {}, dedupe: { max: 5 } }\n", "`dedupe` needs `by` here"},
+        {"triggers:\n  t: { qos: 1, mqtt: { url: \"mqtt://x\", topic: a } }\n",
+         "`qos` belongs inside `mqtt`, one level down"},
         {"triggers:\n  t: { cron: { at: \"@daily\", missed: onec } }\n", "did you mean \"once\"?"},
         {"triggers:\n  t: { cron: { at: \"@daily\", overlap: skip } }\n", "not in this version"},
         {"triggers:\n  t: { cron: \"@daily\" }\n", "the cron trigger must be a map"},
@@ -562,6 +565,61 @@ static void mutated_files_are_refused_or_read_but_never_crash(void **state) {
     }
 }
 
+/* Each key of the file, one letter changed: none may pass in silence. */
+static void a_changed_letter_in_any_key_is_reported(void **state) {
+    (void)state;
+    size_t changed = 0;
+    const char *settings = strstr(IOT, "settings:"); /* x- keys stand before it */
+    for (size_t at = (size_t)(settings - IOT); at + 2 < sizeof IOT; at++) {
+        bool is_key_end = IOT[at] >= 'a' && IOT[at] <= 'z' && IOT[at + 1] == ':' &&
+                          (IOT[at + 2] == ' ' || IOT[at + 2] == '\n');
+        char text[sizeof IOT];
+        memcpy(text, IOT, sizeof IOT);
+        text[at] = 'z';
+        /* names are free, and so is what stands in data */
+        const char *rest = IOT + at + 1;
+        if (!is_key_end || strncmp(rest, ": 1, s", 6) == 0 || strncmp(rest, ": \"1\", l", 8) == 0 ||
+            strncmp(rest, ": [a, b]", 8) == 0 || strncmp(rest - 3, "all:\n", 5) == 0) {
+            continue;
+        }
+        write_file("a.yaml", text);
+        const char *const paths[] = {"a.yaml"};
+        hr_buffer said = {0};
+        hr_config *config = load_paths(paths, 1, &said);
+        if (config != NULL) {
+            fail_msg("passed: %.30s", IOT + (at < 10 ? 0 : at - 10));
+        }
+        hr_buffer_fini(&said);
+        changed++;
+    }
+    assert_true(changed > 30);
+}
+
+static void a_trigger_that_nobody_takes_is_a_warning(void **state) {
+    (void)state;
+    write_file("a.yaml", "triggers:\n  t: { demo: {} }\n");
+    const char *const paths[] = {"a.yaml"};
+    hr_buffer said = {0};
+    hr_config *config = load_paths(paths, 1, &said);
+    assert_non_null(config);
+    assert_non_null(
+        strstr(hr_buffer_text(&said), "warning: no function takes from the trigger \"t\""));
+    hr_buffer_fini(&said);
+    hr_config_free(config);
+}
+
+static void dedupe_is_there_where_it_is_on(void **state) {
+    (void)state;
+    hr_config *config =
+        load("triggers:\n  w: { webhook: { insecure: true } }\n"
+             "  m: { mqtt: { url: \"mqtt://x\", topic: a } }\n"
+             "  n: { mqtt: { url: \"mqtt://x\", topic: a }, dedupe: { by: id } }\n");
+    assert_int_equal(find(config, "triggers/w/dedupe/max")->number, 1000000);
+    assert_null(hr_node_get(find(config, "triggers/m"), "dedupe"));
+    assert_int_equal(find(config, "triggers/n/dedupe/window")->number, INT64_C(3) * 86400000);
+    hr_config_free(config);
+}
+
 static void a_file_that_is_not_there_is_one_clear_line(void **state) {
     (void)state;
     const char *const paths[] = {"nowhere.yaml"};
@@ -589,6 +647,9 @@ int main(void) {
         cmocka_unit_test(aliases_of_aliases_end_at_a_limit),
         cmocka_unit_test(schema_and_reference_hold_every_key),
         cmocka_unit_test(mutated_files_are_refused_or_read_but_never_crash),
+        cmocka_unit_test(a_changed_letter_in_any_key_is_reported),
+        cmocka_unit_test(a_trigger_that_nobody_takes_is_a_warning),
+        cmocka_unit_test(dedupe_is_there_where_it_is_on),
         cmocka_unit_test(a_file_that_is_not_there_is_one_clear_line),
     };
     return cmocka_run_group_tests(tests, enter_folder, leave_folder);
