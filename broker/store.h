@@ -31,12 +31,11 @@ typedef struct hr_store_options {
     void *space_data;
 } hr_store_options;
 
-/* What a function has done with a feed, absolute. The deliveries of a journal feed are counted by
- * the store as its events are appended and added in HR_READ_TOTALS; those named here come on top. A
- * feed has counters too (function 0): received is counted by the store as events are appended;
- * duplicates and malformed of a unit with function 0 are what to add, since such a unit may be
- * refused while later ones stand. Deliveries of a journal feed are counted by the store, those of a
- * pull feed by who submits. */
+/* What a function has done with a feed, absolute. A feed has counters too (function 0): received is
+ * counted by the store as events are appended; duplicates and malformed of a unit with function 0
+ * are what to add, since such a unit may be refused while later ones stand. Deliveries of a journal
+ * feed are counted by the store as its events are appended and come on top of those named here in
+ * HR_READ_TOTALS; those of a pull feed are counted by who submits. */
 typedef struct hr_counters {
     uint64_t received, duplicates, malformed;
     uint64_t deliveries, delivered, filtered, dropped, dead, expired;
@@ -100,6 +99,8 @@ typedef struct hr_unit {
     hr_message message;                                 /* the store's */
     struct hr_unit *next;                               /* the store's */
 } hr_unit;
+
+enum { HR_STORE_ASK_ROOM = 0x48520001 }; /* xFileControl of a test's VFS: uint64_t bytes left */
 
 /* Opens or makes the state, takes the lock, migrates, checks. Blocks. Errors: HR_E_STORE_LOCKED
  * (names the pid), HR_E_STORE_NEWER, HR_E_STORE_CORRUPT, HR_E_STORE_IO, each one clear line. */

@@ -91,7 +91,6 @@ hr_code fixture_commit(hr_store *store, hr_unit *unit) {
 
 hr_code fixture_append(hr_store *store, uint32_t feed, hr_batch *batch) {
     hr_unit unit = {.feed = feed, .flags = HR_UNIT_INTAKE, .appends = &batch, .append_count = 1};
-    unit.counters.received = batch->position[batch->count - 1];
     hr_code code = fixture_commit(store, &unit);
     hr_batch_unref(batch);
     return code;

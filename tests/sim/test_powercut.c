@@ -76,7 +76,7 @@ static void submit(run *r, actor *a) {
     j->unit.done = ended;
     j->unit.data = j;
     j->unit.rows = j->rows;
-    j->unit.counters = (hr_counters){.received = n, .delivered = n};
+    j->unit.counters = (hr_counters){.malformed = a->function == 0 ? 1 : n, .delivered = n};
     if (a->journal != 0) {
         a->pieces[n] = (piece){.from = a->next, .count = 1 + (uint32_t)chance(r, 16)};
         j->batch = fixture_batch(a->journal, a->next, a->pieces[n].count, DATA);
@@ -129,8 +129,8 @@ static void on_checkpoint(void *data, uint32_t function, uint32_t feed, uint64_t
     for (size_t i = 0; i < ACTORS; i++) {
         const actor *a = &s->run->actors[i];
         if (a->function == function && a->feed == feed) {
-            s->low[i] = counters->received;
-            s->run->problems_corrupt += function != 0 && low != counters->received ? 1 : 0;
+            s->low[i] = counters->malformed;
+            s->run->problems_corrupt += function != 0 && low != counters->malformed ? 1 : 0;
         }
     }
 }

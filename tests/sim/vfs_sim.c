@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tests/sim/vfs_sim.h"
 
+#include "broker/store.h"
 #include "core/buffer.h"
 #include "core/error.h"
 #include "core/memory.h"
@@ -199,15 +200,19 @@ static int file_read(sqlite3_file *base, void *out, int size, sqlite3_int64 at) 
     return there == want ? SQLITE_OK : SQLITE_IOERR_SHORT_READ;
 }
 
-static bool has_room(hr_vfs_sim *sim, const sim_file *file, uint64_t end) {
-    if (sim->room == UINT64_MAX || end <= file->now.size) {
-        return true;
+static uint64_t room_left(const hr_vfs_sim *sim) {
+    uint64_t room = sim->room, used = hr_vfs_sim_used(sim);
+    if (room == UINT64_MAX) {
+        return room;
     }
-    uint64_t room = sim->room;
     if (sim->ballast_path != NULL && access(sim->ballast_path, F_OK) != 0) {
         room += sim->ballast_bytes;
     }
-    return hr_vfs_sim_used(sim) + (end - file->now.size) <= room;
+    return room > used ? room - used : 0;
+}
+
+static bool has_room(const hr_vfs_sim *sim, const sim_file *file, uint64_t end) {
+    return end <= file->now.size || end - file->now.size <= room_left(sim);
 }
 
 static int file_write(sqlite3_file *base, const void *bytes, int size, sqlite3_int64 at) {
@@ -267,10 +272,11 @@ static int file_reserved(sqlite3_file *base, int *out) {
 }
 
 static int file_control(sqlite3_file *base, int op, void *data) {
-    (void)base;
-    (void)op;
-    (void)data;
-    return SQLITE_NOTFOUND;
+    if (op != HR_STORE_ASK_ROOM) {
+        return SQLITE_NOTFOUND;
+    }
+    *(uint64_t *)data = room_left(opened(base)->sim);
+    return SQLITE_OK;
 }
 
 static int file_sector(sqlite3_file *base) {
