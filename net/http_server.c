@@ -26,6 +26,7 @@ hr_http_server *hr_http_server_new(hr_loop *loop, const hr_http_options *options
     server->connections = options->connections == 0 ? CONNECTIONS : options->connections;
     server->timeout_s = options->timeout_s == 0 ? TIMEOUT_S : options->timeout_s;
     server->fd = -1;
+    server->slow = hr_timer_new(loop, hr_http_end_slow, server);
     server->message.run = on_message;
     server->arrived_last = &server->arrived;
     pthread_mutex_init(&server->mutex, NULL);
@@ -127,11 +128,11 @@ static hr_code start_daemon(hr_http_server *server, const char *cert, const char
     server->daemon = MHD_start_daemon(
         flags | (cert == NULL ? 0U : (unsigned)MHD_USE_TLS), 0, NULL, NULL, hr_http_on_access,
         server, MHD_OPTION_EXTERNAL_LOGGER, say, server, MHD_OPTION_LISTEN_SOCKET, server->fd,
-        MHD_OPTION_NOTIFY_COMPLETED, hr_http_on_completed, server,
-        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HR_HTTP_POOL, MHD_OPTION_CONNECTION_LIMIT,
-        allowed_connections(server->connections), MHD_OPTION_CONNECTION_TIMEOUT,
-        (unsigned)server->timeout_s, MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_ARRAY, extra,
-        MHD_OPTION_END);
+        MHD_OPTION_NOTIFY_CONNECTION, hr_http_on_connection, server, MHD_OPTION_NOTIFY_COMPLETED,
+        hr_http_on_completed, server, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HR_HTTP_POOL,
+        MHD_OPTION_CONNECTION_LIMIT, allowed_connections(server->connections),
+        MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)server->timeout_s, MHD_OPTION_STRICT_FOR_CLIENT, 1,
+        MHD_OPTION_ARRAY, extra, MHD_OPTION_END);
     if (server->daemon == NULL) {
         return hr_fail(err, HR_E_IO, 0, "listen on %s: %s", server->listen,
                        server->said[0] == 0 ? "the HTTP server does not start" : server->said);
@@ -188,6 +189,13 @@ static void resume_stopping(hr_http_request *request) {
     resume(request, 503, response);
 }
 
+void hr_http_wake(hr_http_server *server) {
+    if (!server->is_posted) {
+        server->is_posted = true;
+        hr_loop_post(server->loop, &server->message);
+    }
+}
+
 void hr_http_hand_over(hr_http_request *request) {
     hr_http_server *server = request->server;
     MHD_suspend_connection(request->connection); /* before anybody can resume it */
@@ -200,10 +208,7 @@ void hr_http_hand_over(hr_http_request *request) {
         request->next = NULL;
         *server->arrived_last = request;
         server->arrived_last = &request->next;
-        if (!server->is_posted) {
-            server->is_posted = true;
-            hr_loop_post(server->loop, &server->message);
-        }
+        hr_http_wake(server);
     }
     pthread_mutex_unlock(&server->mutex);
     if (is_stopping) {
@@ -243,7 +248,7 @@ static void on_message(hr_message *message) {
         (hr_http_server *)(void *)((char *)message - offsetof(hr_http_server, message));
     pthread_mutex_lock(&server->mutex);
     server->is_posted = false;
-    bool is_freed = server->is_freed;
+    bool is_freed = server->is_freed, has_peers = server->peers != NULL;
     HR_ASSERT(server->taken == NULL);
     server->taken = server->arrived;
     server->arrived = NULL;
@@ -252,6 +257,11 @@ static void on_message(hr_message *message) {
     if (is_freed) {
         server_release(server);
         return;
+    }
+    if (has_peers && !server->is_looking) {
+        uint64_t every_ms = (uint64_t)server->timeout_s * 250;
+        server->is_looking = true;
+        hr_timer_start(server->slow, every_ms, every_ms);
     }
     while (server->taken != NULL) { /* a handler may stop the server, which empties it */
         hr_http_request *request = server->taken;
@@ -333,6 +343,7 @@ void hr_http_server_free(hr_http_server *server) {
         return;
     }
     hr_http_server_stop(server);
+    hr_timer_free(server->slow);
     while (server->open != NULL) { /* never answered by their handlers */
         hr_http_request *request = server->open;
         open_remove(server, request);

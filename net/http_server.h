@@ -16,10 +16,10 @@ typedef struct hr_http_server hr_http_server;
 typedef struct hr_http_request hr_http_request;
 
 typedef struct hr_http_options {
-    const char *listen;   /* "127.0.0.1:7080", "[::1]:0"; port 0: any */
+    const char *listen;             /* "127.0.0.1:7080", "[::1]:0"; port 0: any */
     const char *tls_cert, *tls_key; /* PEM files, NULL: no TLS */
-    uint32_t connections; /* most at once; 0: 10,000 */
-    uint32_t timeout_s;   /* idle and header timeout; 0: 30 */
+    uint32_t connections;           /* most at once; 0: 10,000 */
+    uint32_t timeout_s;             /* idle and header timeout; 0: 30 */
 } hr_http_options;
 
 /* Called on the loop thread. */

@@ -64,12 +64,15 @@ struct hr_http_server {
     struct MHD_Daemon *daemon;
     int fd, port;
     atomic_size_t body_bytes;      /* of all requests */
+    hr_timer *slow;                /* ends slow connections; runs while is_looking */
+    bool is_looking;               /* loop only */
     hr_http_request *taken, *open; /* loop only: to be handled; in a handler's hands */
     pthread_mutex_t mutex;         /* guards all below */
     pthread_cond_t answered;       /* handed became 0 */
     hr_http_request *arrived, **arrived_last;
     hr_message message; /* posted while is_posted */
     uint32_t handed;    /* given to the loop and not yet over */
+    struct peer *peers; /* every connection */
     bool is_posted, is_stopping, is_freed;
     char said[200]; /* the library's last words, for the error of start */
 };
@@ -86,6 +89,24 @@ void hr_http_on_completed(void *data, struct MHD_Connection *connection, void **
 
 /* Hands a whole request to the loop.  Thread: the library's. */
 void hr_http_hand_over(hr_http_request *request);
+
+/* Posts the server's message, unless it is on its way. With the mutex held.  Thread: any. */
+void hr_http_wake(hr_http_server *server);
+
+/* What a connection keeps us waiting for, so that it can be ended when it takes too long. */
+typedef enum hr_http_waiting {
+    HR_HTTP_WAIT_NONE, /* for nothing: we are at work */
+    HR_HTTP_WAIT_BODY,
+    HR_HTTP_WAIT_NEXT /* the next request */
+} hr_http_waiting;
+void hr_http_expect(hr_http_request *request, hr_http_waiting what);
+
+/* microhttpd's callback for each connection; its threads. */
+void hr_http_on_connection(void *data, struct MHD_Connection *connection, void **context,
+                           enum MHD_ConnectionNotificationCode what);
+
+/* Ends connections past their deadline.  Thread: loop. */
+void hr_http_end_slow(void *data);
 
 /* Gives a reference back.  Thread: any. */
 void hr_http_request_unref(hr_http_request *request);

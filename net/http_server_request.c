@@ -202,6 +202,7 @@ enum MHD_Result hr_http_on_access(void *data, struct MHD_Connection *connection,
     if (request == NULL) {
         request = begin(data, connection, url, method);
         *state = request;
+        hr_http_expect(request, HR_HTTP_WAIT_BODY);
         return judge_head(request, url) ? answer_verdict(request) : MHD_YES;
     }
     if (*upload_size > 0) {
@@ -216,6 +217,7 @@ enum MHD_Result hr_http_on_access(void *data, struct MHD_Connection *connection,
         return MHD_queue_response(connection, (unsigned)request->status, request->response);
     }
     HR_ASSERT(!request->is_handed);
+    hr_http_expect(request, HR_HTTP_WAIT_NONE);
     hr_http_hand_over(request);
     return MHD_YES;
 }
@@ -231,6 +233,7 @@ void hr_http_on_completed(void *data, struct MHD_Connection *connection, void **
     }
     *state = NULL;
     keep_body(request, 0);
+    hr_http_expect(request, HR_HTTP_WAIT_NEXT);
     bool was_handed = request->is_handed;
     hr_http_request_unref(request);
     if (was_handed) {

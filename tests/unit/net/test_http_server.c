@@ -11,6 +11,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -300,6 +301,44 @@ static void stop_answers_open_requests_503(void **state) {
     assert_int_equal(raw_connect(got->port), -1);
 }
 
+typedef struct dripping {
+    int port;
+    uint64_t lasted_ms; /* until the server closed the connection */
+} dripping;
+
+/* Sends one byte of a header line every 100 ms, so that the connection is never silent. */
+static void drip(void *data) {
+    dripping *self = data;
+    uint64_t begin_ns = hr_mono_ns();
+    int fd = raw_connect(self->port);
+    struct timeval tick = {.tv_usec = 100000};
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tick, sizeof tick);
+    const char *head = "POST /echo HTTP/1.1\r\nX-Word: ";
+    send(fd, head, strlen(head), MSG_NOSIGNAL);
+    for (int i = 0; i < 100; i++) {
+        char byte;
+        if (send(fd, "a", 1, MSG_NOSIGNAL) != 1 || recv(fd, &byte, 1, 0) == 0) {
+            break;
+        }
+    }
+    self->lasted_ms = (hr_mono_ns() - begin_ns) / 1000000;
+    close(fd);
+}
+
+static void a_connection_that_drips_is_ended(void **state) {
+    bench *self = *state;
+    hr_http_options options = {.listen = "127.0.0.1:0", .timeout_s = 1};
+    hr_http_server *server = hr_http_server_new(self->loop, &options);
+    hr_error err = {0};
+    assert_int_equal(hr_http_server_start(server, &err), HR_OK);
+    dripping slow = {.port = hr_http_server_port(server)};
+
+    raw_with_loop(self->loop, drip, &slow);
+
+    assert_in_range(slow.lasted_ms, 900, 6000); /* unchecked it would last 10 s */
+    hr_http_server_free(server);
+}
+
 static void big_bodies_arrive_whole(void **state) {
     bench *self = *state;
     size_t size = 3 << 20;
@@ -440,6 +479,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(a_client_that_left_does_not_disturb, set_up, tear_down),
         cmocka_unit_test_setup_teardown(stop_answers_open_requests_503, set_up, tear_down),
         cmocka_unit_test_setup_teardown(stop_under_load_ends_every_request, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_connection_that_drips_is_ended, set_up, tear_down),
         cmocka_unit_test_setup_teardown(big_bodies_arrive_whole, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_port_in_use_is_said_in_one_line, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_path_is_taken_once, set_up, tear_down),
