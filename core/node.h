@@ -19,9 +19,9 @@ typedef struct hr_node {
     bool secret;    /* came from a variable or file: never print it */
     bool quoted;    /* TEXT: was a quoted or block scalar (a string for sure) */
     const char *file;
-    int line, column;         /* of the value, from 1; 0: a default */
-    int width;                /* columns of the value on its first line; 0: unknown */
-    int key_line, key_column; /* of the key, from 1; 0: none, or a default */
+    int line, column;                    /* of the value, from 1; 0: a default */
+    int width;                           /* columns of the value on its first line; 0: unknown */
+    int key_line, key_column;            /* of the key, from 1; 0: none, or a default */
     struct hr_node *child, *last, *next; /* owned; next is the sibling */
 } hr_node;
 
