@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The real daemon for a test: its configuration, its life, its command line.
+
+    with Daemon(program, folder, CONFIG) as daemon:
+        daemon.url("/hooks/uploads"); daemon.ask("status"); daemon.kill9(); daemon.start()
+
+The state lies in FOLDER/state and survives kill9() and start(). A configuration that listens on
+port 0 gets a free port once and keeps it over restarts.
+"""
+import json
+import os
+import pathlib
+import re
+import signal
+import socket
+import subprocess
+import threading
+
+LIMIT_S = 60
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+class Daemon:
+    def __init__(self, program, folder, config, environment=None):
+        self.program = str(program)
+        self.folder = pathlib.Path(folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.port = free_port()
+        self.config = self.folder / "headrace.yaml"
+        self.config.write_text(config.replace("127.0.0.1:0", f"127.0.0.1:{self.port}"))
+        self.environment = {**os.environ, **(environment or {})}
+        self.lines = []
+        self.changed = threading.Condition()
+        self.process = None
+        self.reader = None
+
+    def _words(self, *words):
+        return [self.program, *map(str, words), "--state", str(self.folder / "state")]
+
+    def _read(self, stream):
+        for line in stream:
+            with self.changed:
+                self.lines.append(line.rstrip("\n"))
+                self.changed.notify_all()
+        with self.changed:
+            self.lines.append("(end)")
+            self.changed.notify_all()
+
+    def wait_line(self, pattern, begin=0):
+        """The first log line since line number begin that matches; fails if the daemon ends."""
+
+        def found():
+            for line in self.lines[begin:]:
+                if re.search(pattern, line) or line == "(end)":
+                    return line
+            return None
+
+        with self.changed:
+            line = self.changed.wait_for(found, LIMIT_S)
+        if line is None or line == "(end)":
+            log = "\n".join(self.lines[begin:])
+            raise AssertionError(f"no line '{pattern}' within {LIMIT_S} s:\n{log}")
+        return line
+
+    def start(self):
+        begin = len(self.lines)
+        self.process = subprocess.Popen(
+            self._words("run", "-c", self.config),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            env=self.environment,
+        )
+        self.reader = threading.Thread(target=self._read, args=(self.process.stdout,), daemon=True)
+        self.reader.start()
+        self.wait_line(r"\brunning\b", begin)
+
+    def stop(self):
+        """Ends it as a service manager does; it must end with 0."""
+        self.process.send_signal(signal.SIGTERM)
+        code = self.process.wait(LIMIT_S)
+        self.reader.join(LIMIT_S)
+        self.process = None
+        assert code == 0, f"the daemon ended with {code}:\n" + "\n".join(self.lines[-20:])
+
+    def kill9(self):
+        self.process.kill()
+        self.process.wait(LIMIT_S)
+        self.reader.join(LIMIT_S)
+        self.process = None
+
+    def url(self, path):
+        return f"http://127.0.0.1:{self.port}{path}"
+
+    def ask(self, *words):
+        """The JSON that a verb prints; several lines give a list."""
+        done = subprocess.run(
+            self._words(*words, "--json"),
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+            timeout=LIMIT_S,
+            env=self.environment,
+        )
+        values = [json.loads(line) for line in done.stdout.splitlines() if line.strip()]
+        return values[0] if len(values) == 1 else values
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, kind, *rest):
+        if self.process is not None:
+            if kind is None:
+                self.stop()
+            else:
+                self.kill9()
+                print("\n".join(self.lines[-60:]))
