@@ -1,0 +1,443 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The runtimes python and exec: a pool of warm workers, each with one call at a time over its
+ * socket. A worker that ends or answers garbage is replaced; what it held is answered as failed. */
+#include "core/log.h"
+#include "core/memory.h"
+#include "functions/environment.h"
+#include "functions/registry.h"
+#include "functions/spawn.h"
+#include "functions/worker_wire.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum { BACKOFF_MIN_MS = 500, BACKOFF_MAX_MS = 30000, TAIL_BYTES = 512 };
+
+typedef struct pool pool;
+
+typedef struct worker {
+    pool *pool;
+    uint64_t handle;
+    int fd;
+    hr_watch *watch;
+    hr_lines *lines; /* stdout and stderr */
+    hr_buffer in, out;
+    hr_call *call;
+    hr_timer *again;
+    uint32_t backoff_ms;
+    bool is_running, is_ready, is_cancelled;
+    char tail[TAIL_BYTES]; /* the newest line it printed outside the protocol */
+    char garbage[TAIL_BYTES];
+} worker;
+
+struct pool {
+    hr_runtime runtime; /* first */
+    uint32_t count;
+    worker *workers;
+    bool is_python, is_stopping;
+    char *script; /* python: FILE, absolute or relative to config_dir */
+    char *handler;
+};
+
+static void start_worker(void *data);
+
+static void tell_room(pool *p) {
+    uint32_t ready = 0;
+    for (uint32_t i = 0; i < p->count; i++) {
+        ready += p->workers[i].is_ready ? 1 : 0;
+    }
+    p->runtime.host->room(&p->runtime, ready);
+}
+
+static void answer_failure(worker *w, hr_code code, const char *why) {
+    hr_call *call = w->call;
+    w->call = NULL;
+    hr_answer answer = {.call = call->id, .failure = code, .why = hr_slice_text(why)};
+    w->pool->runtime.host->answer(&w->pool->runtime, &answer);
+}
+
+static void on_output(void *data, hr_slice line) {
+    worker *w = data;
+    size_t size = line.size < TAIL_BYTES - 1 ? line.size : TAIL_BYTES - 1;
+    memcpy(w->tail, line.bytes, size);
+    w->tail[size] = '\0';
+    hr_slice id = {0};
+    int attempt = 0;
+    if (w->call != NULL && w->call->count == 1) {
+        id = hr_batch_id(w->call->events[0].batch, w->call->events[0].index);
+        attempt = w->call->events[0].attempt;
+    }
+    w->pool->runtime.host->line(&w->pool->runtime, id, attempt, HR_LOG_INFO, line);
+}
+
+static void close_worker(worker *w) {
+    hr_lines_drain(w->lines);
+    hr_lines_free(w->lines);
+    w->lines = NULL;
+    if (w->watch != NULL) {
+        hr_watch_free(w->watch);
+        close(w->fd);
+    }
+    w->watch = NULL;
+    w->in.size = w->out.size = 0;
+    w->is_running = w->is_ready = false;
+}
+
+static void check_stopped(pool *p) {
+    for (uint32_t i = 0; i < p->count; i++) {
+        if (p->workers[i].is_running) {
+            return;
+        }
+    }
+    p->runtime.host->stopped(&p->runtime);
+}
+
+/* The worker is gone; why tells it in words. */
+static void on_gone(worker *w, const char *why) {
+    pool *p = w->pool;
+    bool was_ready = w->is_ready;
+    close_worker(w);
+    char text[TAIL_BYTES * 2];
+    snprintf(text, sizeof text, "%s%s%s", w->garbage[0] != '\0' ? w->garbage : why,
+             w->tail[0] == '\0' ? "" : "; last output: ", w->tail);
+    if (p->is_stopping) {
+        check_stopped(p);
+        return;
+    }
+    if (was_ready) {
+        w->backoff_ms = 0;
+        tell_room(p);
+    } else {
+        p->runtime.host->down(&p->runtime, text);
+    }
+    hr_timer_start(w->again, w->backoff_ms, 0);
+    w->backoff_ms = w->backoff_ms == 0 ? BACKOFF_MIN_MS : w->backoff_ms * 2;
+    if (w->backoff_ms > BACKOFF_MAX_MS) {
+        w->backoff_ms = BACKOFF_MAX_MS;
+    }
+    if (w->call != NULL) {
+        char timeout[80];
+        snprintf(timeout, sizeof timeout, "no answer within %u ms, the worker was ended",
+                 p->runtime.timeout_ms);
+        answer_failure(w,
+                       w->is_cancelled         ? HR_E_CALL_TIMEOUT
+                       : w->garbage[0] != '\0' ? HR_E_CALL_GARBAGE
+                                               : HR_E_CALL_CRASHED,
+                       w->is_cancelled ? timeout : text);
+    }
+}
+
+static void on_exited(void *data, int status) {
+    worker *w = data;
+    char text[80];
+    hr_spawn_status_text(status, text, sizeof text);
+    char why[120];
+    snprintf(why, sizeof why, "the worker ended: %s", text);
+    on_gone(w, why);
+}
+
+static void on_started(void *data, int pid, int error) {
+    worker *w = data;
+    (void)pid;
+    if (error != 0) {
+        char why[160];
+        snprintf(why, sizeof why, "the worker cannot be started: %s", strerror(error));
+        on_gone(w, why);
+    }
+}
+
+static void on_answer(worker *w, hr_slice body) {
+    pool *p = w->pool;
+    hr_error err = {0};
+    hr_wire_answer *wire = hr_alloc(sizeof *wire);
+    hr_code code = hr_frame_answer(body, &p->runtime, w->call, wire, &err);
+    hr_batch *results = hr_results_finish(&wire->results);
+    if (code != HR_OK) {
+        hr_batch_unref(results);
+        snprintf(w->garbage, sizeof w->garbage, "the worker's answer cannot be read: %s", err.text);
+        hr_spawn_kill(w->handle);
+    } else {
+        hr_answer answer = {.call = w->call->id,
+                            .exceptions = wire->exceptions,
+                            .exception_count = wire->exception_count,
+                            .take_results = results,
+                            .causes = wire->results.causes};
+        w->call = NULL;
+        p->runtime.host->answer(&p->runtime, &answer);
+    }
+    hr_free(wire);
+}
+
+static void on_hello(worker *w, hr_slice body) {
+    pool *p = w->pool;
+    hr_slice error = {0};
+    if (!hr_frame_hello(body, &error)) {
+        snprintf(w->garbage, sizeof w->garbage, "the worker's hello cannot be read");
+        hr_spawn_kill(w->handle);
+    } else if (error.size > 0) {
+        snprintf(w->garbage, sizeof w->garbage, "%.*s",
+                 (int)(error.size < TAIL_BYTES ? error.size : TAIL_BYTES - 1),
+                 (const char *)error.bytes);
+        hr_spawn_kill(w->handle);
+    } else {
+        w->is_ready = true;
+        w->backoff_ms = 0;
+        p->runtime.host->down(&p->runtime, NULL);
+        tell_room(p);
+    }
+}
+
+static void on_frame(worker *w, const hr_frame *frame) {
+    hr_wire_log log;
+    if (frame->type == HR_FRAME_HELLO && !w->is_ready) {
+        on_hello(w, frame->body);
+    } else if (frame->type == HR_FRAME_ANSWER) {
+        if (w->call != NULL && w->call->id == frame->call) {
+            on_answer(w, frame->body);
+        } /* else: of a call that was given up */
+    } else if (frame->type == HR_FRAME_LOG && hr_frame_log(frame->body, &log)) {
+        w->pool->runtime.host->line(&w->pool->runtime, log.event_id, (int)log.attempt,
+                                    (int)log.level, log.text);
+    } /* unknown types are ignored */
+}
+
+static void read_frames(worker *w) {
+    size_t used = 0;
+    hr_frame frame;
+    bool is_bad = false;
+    while (hr_frame_read(hr_slice_of(w->in.bytes + used, w->in.size - used), &frame, &is_bad)) {
+        used += frame.size;
+        on_frame(w, &frame);
+    }
+    hr_buffer_consume(&w->in, used);
+    if (is_bad && w->garbage[0] == '\0') {
+        snprintf(w->garbage, sizeof w->garbage,
+                 "what the worker wrote to its socket is no frame (protocol version %d)",
+                 HR_FRAME_VERSION);
+        hr_spawn_kill(w->handle);
+    }
+}
+
+static void flush(worker *w) {
+    while (w->out.size > 0) {
+        ssize_t wrote = send(w->fd, w->out.bytes, w->out.size, MSG_NOSIGNAL);
+        if (wrote <= 0) {
+            break; /* full, or gone: then exited() tells */
+        }
+        hr_buffer_consume(&w->out, (size_t)wrote);
+    }
+    hr_watch_set(w->watch, HR_WATCH_READ | (w->out.size > 0 ? HR_WATCH_WRITE : 0));
+}
+
+static void on_socket(void *data, int events) {
+    worker *w = data;
+    if (events & HR_WATCH_WRITE) {
+        flush(w);
+    }
+    if ((events & HR_WATCH_READ) == 0) {
+        return;
+    }
+    for (int turn = 0; turn < 16; turn++) {
+        uint8_t *room = hr_buffer_room(&w->in, 65536);
+        ssize_t got = recv(w->fd, room, 65536, 0);
+        if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR)) {
+            hr_watch_set(w->watch, 0);
+            hr_spawn_kill(w->handle); /* without its socket it is of no use */
+            return;
+        }
+        if (got < 0) {
+            break;
+        }
+        w->in.size += (size_t)got;
+    }
+    read_frames(w);
+}
+
+static void arguments(const pool *p, hr_strings *argv, hr_strings *env) {
+    const hr_runtime *runtime = &p->runtime;
+    hr_environment(env, runtime);
+    hr_strings_add(env, hr_copy_text("HEADRACE_FD=3"));
+    if (!p->is_python) {
+        const hr_node *cursor = NULL;
+        for (const char *word = hr_node_each_text(runtime->config, "exec", &cursor); word != NULL;
+             word = hr_node_each_text(runtime->config, "exec", &cursor)) {
+            hr_strings_add(argv, hr_copy_text(word));
+        }
+        return;
+    }
+    const char *interpreter = hr_node_text(runtime->config, "interpreter", NULL);
+    char *own = hr_format("%s/.venv/bin/python", runtime->config_dir);
+    bool has_own = access(own, X_OK) == 0;
+    hr_strings_add(argv, hr_copy_text(interpreter != NULL ? interpreter
+                                      : has_own           ? ".venv/bin/python"
+                                                          : "python3"));
+    hr_free(own);
+    const char *workers = hr_workers_dir();
+    hr_strings_add(argv, hr_copy_text("-u"));
+    hr_strings_add(argv, hr_format("%s/worker.py", workers));
+    hr_strings_add(argv, hr_copy_text(p->script));
+    hr_strings_add(argv, hr_copy_text(p->handler));
+    if (hr_node_get(hr_node_get(runtime->config, "env"), "PYTHONPATH") == NULL) {
+        hr_strings_add(env, hr_format("PYTHONPATH=%s", workers));
+    }
+}
+
+static void start_worker(void *data) {
+    worker *w = data;
+    pool *p = w->pool;
+    int pair[2] = {-1, -1}, output[2] = {-1, -1};
+    hr_error err = {0};
+    if (p->is_stopping) {
+        return;
+    }
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0 ||
+        hr_pipe(output, true, &err) != HR_OK) {
+        p->runtime.host->down(&p->runtime, "no descriptors left for a worker");
+        if (pair[0] >= 0) {
+            close(pair[0]);
+            close(pair[1]);
+        }
+        hr_timer_start(w->again, BACKOFF_MAX_MS, 0);
+        return;
+    }
+    hr_strings argv = {0}, env = {0};
+    arguments(p, &argv, &env);
+    w->fd = pair[0];
+    w->tail[0] = w->garbage[0] = '\0';
+    w->is_running = true;
+    w->is_cancelled = false;
+    w->watch = hr_watch_new(p->runtime.loop, w->fd, on_socket, w);
+    hr_watch_set(w->watch, HR_WATCH_READ);
+    w->lines = hr_lines_new(p->runtime.loop, output[0], on_output, w);
+    hr_spawn_request request = {.argv = (const char *const *)argv.text,
+                                .env = (const char *const *)env.text,
+                                .cwd = p->runtime.config_dir,
+                                .fds = {-1, output[1], dup(output[1]), pair[1]},
+                                .started = on_started,
+                                .exited = on_exited,
+                                .data = w};
+    w->handle = hr_spawn(&request);
+    hr_strings_fini(&argv);
+    hr_strings_fini(&env);
+}
+
+static hr_code init(hr_runtime *self, hr_error *err) {
+    pool *p = (pool *)self;
+    p->is_python = strcmp(self->ops->kind, "python") == 0;
+    p->count = (uint32_t)hr_node_number(self->config, "workers", 1);
+    if (p->count == 0 || p->count > 1024) {
+        return hr_fail(err, HR_E_CONFIG, 0, "function '%s': workers must be 1 to 1024", self->name);
+    }
+    if (p->is_python) {
+        const char *text = self->kind_config->text;
+        const char *colon = strrchr(text, ':');
+        p->script =
+            colon == NULL ? hr_copy_text(text) : hr_copy_bytes(text, (size_t)(colon - text));
+        p->handler = hr_copy_text(colon == NULL ? "handle" : colon + 1);
+    }
+    p->workers = hr_alloc_array(p->count, sizeof *p->workers);
+    return HR_OK;
+}
+
+static hr_code start(hr_runtime *self, hr_error *err) {
+    (void)err;
+    pool *p = (pool *)self;
+    for (uint32_t i = 0; i < p->count; i++) {
+        p->workers[i].pool = p;
+        p->workers[i].again = hr_timer_new(self->loop, start_worker, &p->workers[i]);
+        start_worker(&p->workers[i]);
+    }
+    return HR_OK;
+}
+
+typedef struct late_answer {
+    hr_message message; /* first */
+    pool *pool;
+    uint64_t call;
+} late_answer;
+
+static void on_late(hr_message *message) {
+    late_answer *late = (late_answer *)message;
+    hr_answer answer = {.call = late->call,
+                        .failure = HR_E_CALL_UNSTARTED,
+                        .why = hr_slice_text("no worker is ready")};
+    late->pool->runtime.host->answer(&late->pool->runtime, &answer);
+    hr_free(late);
+}
+
+static void call(hr_runtime *self, hr_call *call) {
+    pool *p = (pool *)self;
+    for (uint32_t i = 0; i < p->count; i++) {
+        worker *w = &p->workers[i];
+        if (w->is_ready && w->call == NULL) {
+            w->call = call;
+            w->is_cancelled = false;
+            call->slot = w;
+            hr_frame_call(call, self->timeout_ms, &w->out);
+            flush(w);
+            return;
+        }
+    }
+    late_answer *late = hr_alloc(sizeof *late); /* the worker went a moment ago */
+    *late = (late_answer){.message = {.run = on_late}, .pool = p, .call = call->id};
+    hr_loop_post(self->loop, &late->message);
+}
+
+static void cancel(hr_runtime *self, hr_call *call) {
+    (void)self;
+    worker *w = call->slot;
+    if (w != NULL && w->call == call) {
+        w->is_cancelled = true;
+        hr_spawn_kill(w->handle);
+    }
+}
+
+static void stop(hr_runtime *self) {
+    pool *p = (pool *)self;
+    p->is_stopping = true;
+    for (uint32_t i = 0; i < p->count; i++) {
+        hr_timer_stop(p->workers[i].again);
+        if (p->workers[i].is_running) {
+            hr_spawn_kill(p->workers[i].handle);
+        }
+    }
+    check_stopped(p);
+}
+
+static void fini(hr_runtime *self) {
+    pool *p = (pool *)self;
+    for (uint32_t i = 0; p->workers != NULL && i < p->count; i++) {
+        worker *w = &p->workers[i];
+        if (w->is_running) {
+            hr_spawn_forget(w->handle);
+            close_worker(w);
+        }
+        hr_timer_free(w->again);
+        hr_buffer_fini(&w->in);
+        hr_buffer_fini(&w->out);
+    }
+    hr_free(p->workers);
+    hr_free(p->script);
+    hr_free(p->handler);
+}
+
+const hr_runtime_ops hr_python_ops = {.kind = "python",
+                                      .object_size = sizeof(pool),
+                                      .init = init,
+                                      .start = start,
+                                      .call = call,
+                                      .cancel = cancel,
+                                      .stop = stop,
+                                      .fini = fini};
+
+const hr_runtime_ops hr_exec_ops = {.kind = "exec",
+                                    .object_size = sizeof(pool),
+                                    .init = init,
+                                    .start = start,
+                                    .call = call,
+                                    .cancel = cancel,
+                                    .stop = stop,
+                                    .fini = fini};

@@ -1,0 +1,374 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The runtime shell: one process an event. Data on stdin, attributes as CE_..., stdout is the
+ * result, stderr is the log; exit 0 done, 75 retry, 65 dead letter, anything else by the retry
+ * policy. */
+#include "core/envelope.h"
+#include "core/log.h"
+#include "core/memory.h"
+#include "functions/environment.h"
+#include "functions/registry.h"
+#include "functions/result.h"
+#include "functions/spawn.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { EXIT_DEAD = 65, EXIT_RETRY = 75, TAIL_BYTES = 400, ENV_VALUE_MAX = 16384 };
+
+typedef struct shell {
+    hr_runtime runtime; /* first */
+    uint32_t slots;
+    struct run *runs;
+    bool is_stopping;
+} shell;
+
+/* One call: its events one after the other, a process each. */
+typedef struct run {
+    shell *shell;
+    hr_call *call;
+    uint32_t at; /* the event that runs */
+    uint64_t handle;
+    int in_fd;
+    hr_watch *in_watch, *out_watch;
+    int out_fd;
+    size_t written;
+    hr_buffer out;
+    bool is_out_cut;
+    hr_lines *errors;
+    char tail[TAIL_BYTES];
+    bool is_cancelled;
+    hr_exception *exceptions;
+    size_t exception_count;
+    hr_buffer whys;
+    hr_results results;
+    struct run *next, **link;
+} run;
+
+static void start_event(run *r);
+
+static const hr_event_ref *event_of(const run *r) {
+    return &r->call->events[r->at];
+}
+
+static void close_in(run *r) {
+    if (r->in_watch != NULL) {
+        hr_watch_free(r->in_watch);
+        close(r->in_fd);
+        r->in_watch = NULL;
+    }
+}
+
+static void on_in(void *data, int events) {
+    (void)events;
+    run *r = data;
+    hr_slice body = hr_batch_data(event_of(r)->batch, event_of(r)->index);
+    while (r->written < body.size) {
+        ssize_t wrote = write(r->in_fd, body.bytes + r->written, body.size - r->written);
+        if (wrote < 0 && errno == EAGAIN) {
+            return;
+        }
+        if (wrote <= 0) {
+            break; /* it does not read its input: its own choice */
+        }
+        r->written += (size_t)wrote;
+    }
+    close_in(r);
+}
+
+static void on_out(void *data, int events) {
+    (void)events;
+    run *r = data;
+    for (;;) {
+        uint8_t *room = hr_buffer_room(&r->out, 65536);
+        ssize_t got = read(r->out_fd, room, 65536);
+        if (got <= 0) {
+            if (got == 0) {
+                hr_watch_set(r->out_watch, 0);
+            }
+            return;
+        }
+        r->out.size += (size_t)got;
+        if (r->out.size > HR_RESULT_MAX) {
+            r->out.size = HR_RESULT_MAX;
+            r->is_out_cut = true;
+        }
+    }
+}
+
+static void on_error_line(void *data, hr_slice line) {
+    run *r = data;
+    size_t size = line.size < TAIL_BYTES - 1 ? line.size : TAIL_BYTES - 1;
+    memcpy(r->tail, line.bytes, size);
+    r->tail[size] = '\0';
+    const hr_event_ref *ref = event_of(r);
+    r->shell->runtime.host->line(&r->shell->runtime, hr_batch_id(ref->batch, ref->index),
+                                 ref->attempt, HR_LOG_INFO, line);
+}
+
+static void close_event(run *r) {
+    close_in(r);
+    if (r->out_watch != NULL) {
+        on_out(r, 0);
+        hr_watch_free(r->out_watch);
+        close(r->out_fd);
+        r->out_watch = NULL;
+    }
+    hr_lines_drain(r->errors);
+    hr_lines_free(r->errors);
+    r->errors = NULL;
+}
+
+static void free_run(run *r) {
+    *r->link = r->next;
+    if (r->next != NULL) {
+        r->next->link = r->link;
+    }
+    hr_buffer_fini(&r->out);
+    hr_buffer_fini(&r->whys);
+    hr_free(r->exceptions);
+    hr_free(r);
+}
+
+static void finish(run *r, hr_code failure, const char *why) {
+    shell *s = r->shell;
+    size_t at = 0;
+    for (size_t i = 0; i < r->exception_count; i++) { /* the buffer has stopped moving */
+        r->exceptions[i].why.bytes = r->whys.bytes + at;
+        at += r->exceptions[i].why.size;
+    }
+    hr_batch *results = hr_results_finish(&r->results);
+    hr_answer answer = {.call = r->call->id, .failure = failure};
+    if (failure == HR_OK) {
+        answer.exceptions = r->exceptions;
+        answer.exception_count = r->exception_count;
+        answer.take_results = results;
+        answer.causes = r->results.causes;
+    } else {
+        hr_batch_unref(results);
+        answer.why = hr_slice_text(why);
+    }
+    s->runtime.host->answer(&s->runtime, &answer);
+    free_run(r);
+    if (s->is_stopping && s->runs == NULL) {
+        s->runtime.host->stopped(&s->runtime);
+    }
+}
+
+static void except(run *r, hr_outcome outcome, int64_t after_ms, const char *why) {
+    hr_buffer_add(&r->whys, why, strlen(why));
+    r->exceptions[r->exception_count++] = (hr_exception){.index = (uint16_t)r->at,
+                                                         .outcome = (uint8_t)outcome,
+                                                         .after_ms = after_ms,
+                                                         .why = {.size = strlen(why)}};
+}
+
+static bool looks_like_json(hr_slice text) {
+    return text.size > 0 && (text.bytes[0] == '{' || text.bytes[0] == '[');
+}
+
+static void keep_output(run *r) {
+    while (r->out.size > 0 && isspace(r->out.bytes[r->out.size - 1])) {
+        r->out.size--;
+    }
+    if (r->out.size == 0) {
+        return;
+    }
+    hr_result result = {
+        .cause = (uint16_t)r->at, .data = hr_slice_of(r->out.bytes, r->out.size), .is_text = true};
+    result.is_json = looks_like_json(result.data);
+    hr_error err = {0};
+    if (hr_result_add(&r->results, &r->shell->runtime, r->call, &result, &err) != HR_OK) {
+        result.is_text = result.is_json = false; /* not UTF-8: bytes then */
+        hr_result_add(&r->results, &r->shell->runtime, r->call, &result, &err);
+    }
+}
+
+static void on_exited(void *data, int status) {
+    run *r = data;
+    close_event(r);
+    char text[80], why[TAIL_BYTES + 100];
+    hr_spawn_status_text(status, text, sizeof text);
+    snprintf(why, sizeof why, "%s%s%s", r->tail, r->tail[0] == '\0' ? "" : " · ", text);
+    int code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+    if (r->is_cancelled) {
+        char timeout[80];
+        snprintf(timeout, sizeof timeout, "no end within %u ms, the process was killed",
+                 r->shell->runtime.timeout_ms);
+        finish(r, HR_E_CALL_TIMEOUT, timeout);
+        return;
+    }
+    if (code == 0) {
+        keep_output(r);
+    } else if (code == EXIT_DEAD) {
+        except(r, HR_OUTCOME_DEAD, -1, why);
+    } else {
+        except(r, HR_OUTCOME_RETRY, -1, why);
+    }
+    if (++r->at < r->call->count) {
+        start_event(r);
+    } else {
+        finish(r, HR_OK, "");
+    }
+}
+
+static void on_started(void *data, int pid, int error) {
+    run *r = data;
+    (void)pid;
+    if (error != 0) {
+        close_event(r);
+        finish(r, HR_E_CALL_UNSTARTED, strerror(error));
+    }
+}
+
+static void add_attribute(hr_strings *env, const char *name, hr_slice value) {
+    size_t size = value.size < ENV_VALUE_MAX ? value.size : ENV_VALUE_MAX;
+    if (memchr(value.bytes == NULL ? (const uint8_t *)"" : value.bytes, '\0', size) == NULL) {
+        hr_strings_add(env, hr_format("CE_%s=%.*s", name, (int)size, (const char *)value.bytes));
+    }
+}
+
+static void event_environment(hr_strings *env, const hr_event_ref *ref) {
+    add_attribute(env, "ID", hr_batch_id(ref->batch, ref->index));
+    add_attribute(env, "TYPE", hr_batch_type(ref->batch, ref->index));
+    add_attribute(env, "SOURCE", hr_batch_source(ref->batch, ref->index));
+    size_t cursor = 0;
+    hr_attribute attribute;
+    hr_buffer text = {0};
+    while (hr_envelope_next_attribute(hr_batch_envelope(ref->batch, ref->index), &cursor,
+                                      &attribute)) {
+        char name[HR_ATTRIBUTE_NAME_MAX + 1];
+        size_t size = attribute.name.size < sizeof name ? attribute.name.size : sizeof name - 1;
+        for (size_t i = 0; i < size; i++) {
+            name[i] = (char)toupper(attribute.name.bytes[i]);
+        }
+        name[size] = '\0';
+        text.size = 0;
+        hr_attribute_print(&attribute, &text);
+        add_attribute(env, name, hr_slice_of(text.bytes, text.size));
+    }
+    hr_buffer_fini(&text);
+    hr_strings_add(env, hr_format("HEADRACE_ATTEMPT=%u", (unsigned)ref->attempt));
+}
+
+static void start_event(run *r) {
+    shell *s = r->shell;
+    int in[2] = {-1, -1}, out[2] = {-1, -1}, errors[2] = {-1, -1};
+    hr_error err = {0};
+    r->tail[0] = '\0';
+    r->out.size = r->written = 0;
+    if (hr_pipe(in, false, &err) != HR_OK || hr_pipe(out, true, &err) != HR_OK ||
+        hr_pipe(errors, true, &err) != HR_OK) {
+        int *all[] = {in, out, errors};
+        for (size_t i = 0; i < 6; i++) {
+            if (all[i / 2][i % 2] >= 0) {
+                close(all[i / 2][i % 2]);
+            }
+        }
+        finish(r, HR_E_CALL_UNSTARTED, err.text);
+        return;
+    }
+    r->in_fd = in[0];
+    r->out_fd = out[0];
+    r->in_watch = hr_watch_new(s->runtime.loop, r->in_fd, on_in, r);
+    r->out_watch = hr_watch_new(s->runtime.loop, r->out_fd, on_out, r);
+    r->errors = hr_lines_new(s->runtime.loop, errors[0], on_error_line, r);
+    hr_watch_set(r->in_watch, HR_WATCH_WRITE);
+    hr_watch_set(r->out_watch, HR_WATCH_READ);
+    hr_strings env = {0};
+    hr_environment(&env, &s->runtime);
+    event_environment(&env, event_of(r));
+    const char *argv[] = {"/bin/sh", "-c", s->runtime.kind_config->text, NULL};
+    hr_spawn_request request = {.argv = argv,
+                                .env = (const char *const *)env.text,
+                                .cwd = s->runtime.config_dir,
+                                .fds = {in[1], out[1], errors[1], -1},
+                                .started = on_started,
+                                .exited = on_exited,
+                                .data = r};
+    r->handle = hr_spawn(&request);
+    hr_strings_fini(&env);
+}
+
+typedef struct begin_message {
+    hr_message message; /* first */
+    run *run;
+} begin_message;
+
+static void on_begin(hr_message *message) {
+    begin_message *begin = (begin_message *)message;
+    start_event(begin->run);
+    hr_free(begin);
+}
+
+static hr_code init(hr_runtime *self, hr_error *err) {
+    (void)err;
+    shell *s = (shell *)self;
+    s->slots = hr_node_get(self->config, "workers") != NULL &&
+                       hr_node_get(self->config, "workers")->line > 0
+                   ? (uint32_t)hr_node_number(self->config, "workers", 1)
+                   : self->concurrency;
+    return HR_OK;
+}
+
+static hr_code start(hr_runtime *self, hr_error *err) {
+    (void)err;
+    self->host->room(self, ((shell *)self)->slots);
+    return HR_OK;
+}
+
+static void call(hr_runtime *self, hr_call *call) {
+    shell *s = (shell *)self;
+    run *r = hr_alloc(sizeof *r);
+    r->shell = s;
+    r->call = call;
+    r->exceptions = hr_alloc_array(call->count, sizeof *r->exceptions);
+    r->next = s->runs;
+    r->link = &s->runs;
+    if (r->next != NULL) {
+        r->next->link = &r->next;
+    }
+    s->runs = r;
+    call->slot = r;
+    begin_message *begin = hr_alloc(sizeof *begin); /* an answer must not come from within call() */
+    *begin = (begin_message){.message = {.run = on_begin}, .run = r};
+    hr_loop_post(self->loop, &begin->message);
+}
+
+static void cancel(hr_runtime *self, hr_call *call) {
+    (void)self;
+    run *r = call->slot;
+    r->is_cancelled = true;
+    hr_spawn_kill(r->handle);
+}
+
+static void stop(hr_runtime *self) {
+    shell *s = (shell *)self;
+    s->is_stopping = true;
+    if (s->runs == NULL) {
+        self->host->stopped(self);
+    }
+}
+
+static void fini(hr_runtime *self) {
+    shell *s = (shell *)self;
+    while (s->runs != NULL) {
+        run *r = s->runs;
+        hr_spawn_forget(r->handle);
+        close_event(r);
+        hr_batch_unref(hr_results_finish(&r->results));
+        free_run(r);
+    }
+}
+
+const hr_runtime_ops hr_shell_ops = {.kind = "shell",
+                                     .object_size = sizeof(shell),
+                                     .init = init,
+                                     .start = start,
+                                     .call = call,
+                                     .cancel = cancel,
+                                     .stop = stop,
+                                     .fini = fini};

@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "functions/worker_wire.h"
+
+#include "core/envelope.h"
+#include "core/time_text.h"
+
+/* ---- writing ---- */
+
+static void put_u32(hr_buffer *out, uint32_t value) {
+    uint8_t bytes[4] = {(uint8_t)value, (uint8_t)(value >> 8), (uint8_t)(value >> 16),
+                        (uint8_t)(value >> 24)};
+    hr_buffer_add(out, bytes, sizeof bytes);
+}
+
+static void put_u64(hr_buffer *out, uint64_t value) {
+    put_u32(out, (uint32_t)value);
+    put_u32(out, (uint32_t)(value >> 32));
+}
+
+static void set_u32(hr_buffer *out, size_t at, uint32_t value) {
+    for (int i = 0; i < 4; i++) {
+        out->bytes[at + (size_t)i] = (uint8_t)(value >> (8 * i));
+    }
+}
+
+static bool is_own_field(hr_slice name) {
+    return hr_slice_is(name, "subject") || hr_slice_is(name, "time") ||
+           hr_slice_is(name, "datacontenttype") || hr_slice_is(name, "partitionkey");
+}
+
+static hr_slice attribute_text(hr_slice envelope, const char *name, hr_buffer *scratch) {
+    hr_attribute attribute;
+    size_t at = scratch->size;
+    if (hr_envelope_attribute(envelope, name, &attribute)) {
+        hr_attribute_print(&attribute, scratch);
+    }
+    return hr_slice_of(NULL, scratch->size - at);
+}
+
+/* u32 size of the record, attempt, replay, flags, then sizes of id, source, type, subject, time,
+ * content type, key, data and the number of extensions; then those bytes; then extensions. */
+static void put_event(hr_buffer *out, const hr_event_ref *ref) {
+    const hr_view *view = &ref->batch->view[ref->index];
+    hr_slice envelope = hr_batch_envelope(ref->batch, ref->index);
+    hr_buffer texts = {0};
+    size_t time_size = attribute_text(envelope, "time", &texts).size;
+    size_t content_size = attribute_text(envelope, "datacontenttype", &texts).size;
+    size_t key_size = attribute_text(envelope, "partitionkey", &texts).size;
+    size_t start = out->size;
+    put_u32(out, 0);
+    put_u32(out, ref->attempt);
+    put_u32(out, ref->replay);
+    put_u32(out, view->flags);
+    put_u32(out, view->id_size);
+    put_u32(out, view->source_size);
+    put_u32(out, view->type_size);
+    put_u32(out, view->subject_size);
+    put_u32(out, (uint32_t)time_size);
+    put_u32(out, (uint32_t)content_size);
+    put_u32(out, (uint32_t)key_size);
+    put_u32(out, view->data_size);
+    size_t count_at = out->size;
+    put_u32(out, 0);
+    hr_buffer_add_slice(out, hr_batch_id(ref->batch, ref->index));
+    hr_buffer_add_slice(out, hr_batch_source(ref->batch, ref->index));
+    hr_buffer_add_slice(out, hr_batch_type(ref->batch, ref->index));
+    hr_buffer_add_slice(out, hr_batch_subject(ref->batch, ref->index));
+    hr_buffer_add(out, texts.bytes, texts.size);
+    hr_buffer_add_slice(out, hr_batch_data(ref->batch, ref->index));
+    uint32_t count = 0;
+    size_t cursor = 0;
+    hr_attribute attribute;
+    while (hr_envelope_next_attribute(envelope, &cursor, &attribute)) {
+        if (is_own_field(attribute.name)) {
+            continue;
+        }
+        texts.size = 0;
+        hr_attribute_print(&attribute, &texts);
+        put_u32(out, (uint32_t)attribute.name.size);
+        put_u32(out, (uint32_t)texts.size);
+        hr_buffer_add_slice(out, attribute.name);
+        hr_buffer_add(out, texts.bytes, texts.size);
+        count++;
+    }
+    hr_buffer_fini(&texts);
+    set_u32(out, count_at, count);
+    set_u32(out, start, (uint32_t)(out->size - start));
+}
+
+void hr_frame_call(const hr_call *call, uint32_t timeout_ms, hr_buffer *out) {
+    size_t start = out->size;
+    put_u32(out, 0);
+    uint8_t kind[4] = {HR_FRAME_CALL, HR_FRAME_VERSION, 0, 0};
+    hr_buffer_add(out, kind, sizeof kind);
+    put_u64(out, call->id);
+    put_u32(out, call->count);
+    put_u32(out, call->version);
+    put_u32(out, call->lane);
+    put_u32(out, timeout_ms);
+    put_u32(out, 0); /* window, later */
+    put_u32(out, 0); /* state, later */
+    for (uint32_t i = 0; i < call->count; i++) {
+        put_event(out, &call->events[i]);
+    }
+    set_u32(out, start, (uint32_t)(out->size - start - HR_FRAME_HEAD));
+}
+
+/* ---- reading ---- */
+
+typedef struct reader {
+    hr_slice rest;
+    bool is_bad;
+} reader;
+
+static uint32_t get_u32(reader *r) {
+    if (r->rest.size < 4) {
+        r->is_bad = true;
+        r->rest.size = 0;
+        return 0;
+    }
+    const uint8_t *b = r->rest.bytes;
+    r->rest.bytes += 4;
+    r->rest.size -= 4;
+    return (uint32_t)b[0] | (uint32_t)b[1] << 8 | (uint32_t)b[2] << 16 | (uint32_t)b[3] << 24;
+}
+
+static uint64_t get_u64(reader *r) {
+    uint64_t low = get_u32(r);
+    return low | (uint64_t)get_u32(r) << 32;
+}
+
+static hr_slice get_bytes(reader *r, uint32_t size) {
+    if (r->rest.size < size) {
+        r->is_bad = true;
+        r->rest.size = 0;
+        return (hr_slice){0};
+    }
+    hr_slice slice = hr_slice_of(r->rest.bytes, size);
+    r->rest.bytes += size;
+    r->rest.size -= size;
+    return slice;
+}
+
+bool hr_frame_read(hr_slice bytes, hr_frame *out, bool *out_bad) {
+    *out_bad = false;
+    if (bytes.size < HR_FRAME_HEAD) {
+        return false;
+    }
+    reader r = {.rest = bytes};
+    uint32_t size = get_u32(&r);
+    uint8_t type = bytes.bytes[4], version = bytes.bytes[5];
+    get_u32(&r);
+    if (size > HR_FRAME_MAX || version != HR_FRAME_VERSION) {
+        *out_bad = true;
+        return false;
+    }
+    if (bytes.size - HR_FRAME_HEAD < size) {
+        return false;
+    }
+    out->type = type;
+    out->call = get_u64(&r);
+    out->body = get_bytes(&r, size);
+    out->size = HR_FRAME_HEAD + (size_t)size;
+    return true;
+}
+
+static hr_code read_exceptions(reader *r, uint32_t count, const hr_call *call, hr_wire_answer *out,
+                               hr_error *err) {
+    for (uint32_t i = 0; i < count && !r->is_bad; i++) {
+        uint32_t index = get_u32(r), outcome = get_u32(r);
+        int64_t after_ms = (int64_t)get_u64(r);
+        hr_slice why = get_bytes(r, get_u32(r));
+        bool ascends = i == 0 || index > out->exceptions[i - 1].index;
+        if (!r->is_bad && (index >= call->count || !ascends || outcome == HR_OUTCOME_OK ||
+                           outcome > HR_OUTCOME_NOT_RUN)) {
+            return hr_fail(err, HR_E_CALL_GARBAGE, 0,
+                           "the answer names event %u with outcome %u in a call of %u events",
+                           index, outcome, call->count);
+        }
+        out->exceptions[i] = (hr_exception){.index = (uint16_t)index,
+                                            .outcome = (uint8_t)outcome,
+                                            .after_ms = after_ms < 0 ? -1 : after_ms,
+                                            .why = why};
+        out->exception_count = i + 1;
+    }
+    return HR_OK;
+}
+
+hr_code hr_frame_answer(hr_slice body, const hr_runtime *runtime, const hr_call *call,
+                        hr_wire_answer *out, hr_error *err) {
+    reader r = {.rest = body};
+    uint32_t exceptions = get_u32(&r), results = get_u32(&r);
+    out->exception_count = 0;
+    if (exceptions > call->count || results > HR_RESULTS_MAX) {
+        return hr_fail(err, HR_E_CALL_GARBAGE, 0,
+                       "the answer has %u exceptions and %u results for a call of %u events",
+                       exceptions, results, call->count);
+    }
+    hr_code code = read_exceptions(&r, exceptions, call, out, err);
+    for (uint32_t i = 0; code == HR_OK && i < results && !r.is_bad; i++) {
+        uint32_t cause = get_u32(&r), flags = get_u32(&r), type = get_u32(&r);
+        uint32_t content_type = get_u32(&r), subject = get_u32(&r), data = get_u32(&r);
+        hr_result result = {.cause = (uint16_t)(cause < call->count ? cause : UINT16_MAX)};
+        result.type = get_bytes(&r, type);
+        result.content_type = get_bytes(&r, content_type);
+        result.subject = get_bytes(&r, subject);
+        result.data = get_bytes(&r, data);
+        result.is_text = (flags & HR_VIEW_TEXT) != 0;
+        result.is_json = (flags & HR_VIEW_JSON) != 0;
+        if (!r.is_bad) {
+            code = hr_result_add(&out->results, runtime, call, &result, err);
+        }
+    }
+    if (code == HR_OK && r.is_bad) {
+        code = hr_fail(err, HR_E_CALL_GARBAGE, 0, "the answer ends too early");
+    }
+    return code;
+}
+
+bool hr_frame_log(hr_slice body, hr_wire_log *out) {
+    reader r = {.rest = body};
+    out->level = get_u32(&r);
+    out->attempt = get_u32(&r);
+    uint32_t id = get_u32(&r), text = get_u32(&r);
+    out->event_id = get_bytes(&r, id);
+    out->text = get_bytes(&r, text);
+    return !r.is_bad && out->level <= 3;
+}
+
+bool hr_frame_hello(hr_slice body, hr_slice *out_error) {
+    reader r = {.rest = body};
+    get_u32(&r); /* flags, none used yet */
+    *out_error = get_bytes(&r, get_u32(&r));
+    return !r.is_bad;
+}

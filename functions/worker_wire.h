@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Frames between the daemon and a worker, as docs/worker-protocol.md describes them: little endian,
+ * fixed layout, readable with Python's struct and JavaScript's DataView. Pure. */
+#ifndef HR_FUNCTIONS_WORKER_WIRE_H
+#define HR_FUNCTIONS_WORKER_WIRE_H
+
+#include "broker/runtime.h"
+#include "functions/result.h"
+
+enum {
+    HR_FRAME_HEAD = 16, /* bytes: u32 size of the rest, u8 type, u8 version, u16 0, u64 call */
+    HR_FRAME_VERSION = 1,
+    HR_FRAME_MAX = 64 << 20 /* bytes of one frame */
+};
+
+typedef enum hr_frame_type {
+    HR_FRAME_HELLO = 1,
+    HR_FRAME_CALL = 2,
+    HR_FRAME_ANSWER = 3,
+    HR_FRAME_LOG = 4,
+    HR_FRAME_BYE = 5
+} hr_frame_type;
+
+/* One frame in bytes; body borrows from them. */
+typedef struct hr_frame {
+    uint8_t type;
+    uint64_t call;
+    hr_slice body;
+    size_t size; /* head and body */
+} hr_frame;
+
+/* Reads the frame at the front. false: not whole yet. Errors by *out_bad: no frame can start so. */
+bool hr_frame_read(hr_slice bytes, hr_frame *out, bool *out_bad);
+
+/* Appends a CALL frame. */
+void hr_frame_call(const hr_call *call, uint32_t timeout_ms, hr_buffer *out);
+
+/* An ANSWER, read and checked against its call. exceptions borrow from body. */
+typedef struct hr_wire_answer {
+    hr_exception exceptions[HR_BATCH_MAX];
+    size_t exception_count;
+    hr_results results;
+} hr_wire_answer;
+hr_code hr_frame_answer(hr_slice body, const hr_runtime *runtime, const hr_call *call,
+                        hr_wire_answer *out, hr_error *err);
+
+/* A LOG: one line with the event it belongs to (empty: none). */
+typedef struct hr_wire_log {
+    uint32_t level, attempt;
+    hr_slice event_id, text;
+} hr_wire_log;
+bool hr_frame_log(hr_slice body, hr_wire_log *out);
+
+/* A HELLO; error empty: the worker is ready. */
+bool hr_frame_hello(hr_slice body, hr_slice *out_error);
+
+#endif

@@ -1,0 +1,369 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The python worker: loads one handler and answers calls over HEADRACE_FD (docs/worker-protocol.md)."""
+
+import asyncio
+import contextvars
+import importlib.util
+import inspect
+import io
+import json
+import os
+import socket
+import struct
+import sys
+import time
+import traceback
+
+import headrace
+
+HELLO, CALL, ANSWER, LOG, BYE = 1, 2, 3, 4, 5
+VERSION = 1
+TEXT, JSON, DATA = 1, 2, 4
+RETRY, DROP, DEAD, NOT_RUN = 1, 2, 3, 4
+DEBUG, INFO, WARN, ERROR = 0, 1, 2, 3
+
+_HEAD = struct.Struct("<IBBHQ")
+_CALL = struct.Struct("<6I")
+_EVENT = struct.Struct("<13I")
+_PAIR = struct.Struct("<2I")
+_EXCEPTION = struct.Struct("<IIqI")
+_RESULT = struct.Struct("<6I")
+_LOG = struct.Struct("<4I")
+
+_current = contextvars.ContextVar("headrace_event", default=("", 0))
+
+
+class Event:
+    """One event: attributes by name or by key; data decoded when it is JSON, raw the bytes as they came."""
+
+    __slots__ = ("id", "source", "type", "subject", "time", "content_type", "key", "extensions",
+                 "raw", "attempt", "replay", "_flags", "_data", "_decoded")
+
+    def __init__(self, record):
+        fields = _EVENT.unpack_from(record)
+        (_, self.attempt, self.replay, self._flags, id_, source, type_, subject, time_, content, key,
+         data, count) = fields
+        at = _EVENT.size
+
+        def take(size):
+            nonlocal at
+            at += size
+            return bytes(record[at - size:at])
+
+        self.id = take(id_).decode()
+        self.source = take(source).decode()
+        self.type = take(type_).decode()
+        self.subject = take(subject).decode()
+        self.time = take(time_).decode()
+        self.content_type = take(content).decode()
+        self.key = take(key).decode()
+        self.raw = take(data)
+        self.extensions = {}
+        for _ in range(count):
+            name, value = _PAIR.unpack_from(record, at)
+            at += _PAIR.size
+            name = take(name).decode()
+            self.extensions[name] = take(value).decode()
+        self._data = None
+        self._decoded = False
+
+    @property
+    def data(self):
+        if not self._decoded:
+            if self._flags & JSON:
+                self._data = json.loads(self.raw) if self.raw else None
+            elif self._flags & TEXT:
+                self._data = self.raw.decode()
+            else:
+                self._data = self.raw
+            self._decoded = True
+        return self._data
+
+    def __getattr__(self, name):
+        try:
+            return self.extensions[name]
+        except KeyError:
+            raise AttributeError(f"the event has no attribute {name!r}") from None
+
+    def __getitem__(self, name):
+        if name in self.extensions:
+            return self.extensions[name]
+        try:
+            return getattr(self, name)
+        except AttributeError:
+            raise KeyError(name) from None
+
+    def get(self, name, default=None):
+        try:
+            return self[name]
+        except KeyError:
+            return default
+
+    def __repr__(self):
+        return f"Event(id={self.id!r}, type={self.type!r}, subject={self.subject!r})"
+
+
+class Log:
+    def __init__(self, link):
+        self._link = link
+
+    def _write(self, level, text, fields):
+        for name, value in fields.items():
+            text += f" {name}={value}"
+        self._link.log(level, text)
+
+    def debug(self, text, **fields):
+        self._write(DEBUG, text, fields)
+
+    def info(self, text, **fields):
+        self._write(INFO, text, fields)
+
+    def warning(self, text, **fields):
+        self._write(WARN, text, fields)
+
+    def error(self, text, **fields):
+        self._write(ERROR, text, fields)
+
+
+class Context:
+    """What belongs to this call and not to the event."""
+
+    def __init__(self, link, function, version, lane, deadline):
+        self.log = Log(link)
+        self.function = function
+        self.version = version
+        self.lane = lane
+        self.deadline = deadline  # time.time() at which the daemon gives up
+        self.attempt = 1
+        self._cause = 0
+        self._results = []
+
+    def emit(self, type, data, subject="", content_type=""):
+        """A further result event of this type."""
+        self._results.append(_result(self._cause, data, type, subject, content_type))
+
+
+class Link:
+    """The socket to the daemon."""
+
+    def __init__(self, fd):
+        self.socket = socket.socket(fileno=fd)
+        self.buffer = bytearray()
+
+    def send(self, kind, call, body):
+        self.socket.sendall(_HEAD.pack(len(body), kind, VERSION, 0, call) + body)
+
+    def receive(self):
+        while True:
+            if len(self.buffer) >= _HEAD.size:
+                size, kind, _, _, call = _HEAD.unpack_from(self.buffer)
+                end = _HEAD.size + size
+                if len(self.buffer) >= end:
+                    body = bytes(self.buffer[_HEAD.size:end])
+                    del self.buffer[:end]
+                    return kind, call, body
+            more = self.socket.recv(1 << 20)
+            if not more:
+                return None
+            self.buffer += more
+
+    def log(self, level, text):
+        event, attempt = _current.get()
+        event = event.encode()
+        for line in str(text).splitlines():
+            line = line.encode("utf-8", "replace")[:4096]
+            if line:
+                self.send(LOG, 0, _LOG.pack(level, attempt, len(event), len(line)) + event + line)
+
+
+class Tagged(io.TextIOBase):
+    """sys.stdout and sys.stderr: whole lines go to the daemon with the id of their event."""
+
+    def __init__(self, link, level):
+        self._link = link
+        self._level = level
+        self._rest = ""
+
+    def writable(self):
+        return True
+
+    def write(self, text):
+        self._rest += text
+        while "\n" in self._rest:
+            line, self._rest = self._rest.split("\n", 1)
+            self._link.log(self._level, line)
+        return len(text)
+
+    def flush(self):
+        if self._rest:
+            self._link.log(self._level, self._rest)
+            self._rest = ""
+
+
+def _result(cause, value, type="", subject="", content_type=""):
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        flags, data = 0, bytes(value)
+    elif isinstance(value, str):
+        flags, data = TEXT, value.encode()
+    else:
+        flags, data = TEXT | JSON, json.dumps(value, ensure_ascii=False).encode()
+    parts = [type.encode(), content_type.encode(), subject.encode(), data]
+    return _RESULT.pack(cause, flags, *(len(part) for part in parts)) + b"".join(parts)
+
+
+def _exception(index, outcome, why, after_ms=-1):
+    why = why.encode("utf-8", "replace")[:4096]
+    return _EXCEPTION.pack(index, outcome, after_ms, len(why)) + why
+
+
+def _place(error):
+    """ValueError: not an image (thumb.py:12), of the innermost frame that is the user's."""
+    place = ""
+    for frame in traceback.extract_tb(error.__traceback__):
+        if not os.path.abspath(frame.filename) == os.path.abspath(__file__):
+            place = f" ({os.path.basename(frame.filename)}:{frame.lineno})"
+    if isinstance(error, SyntaxError) and error.filename:
+        place = f" ({os.path.basename(error.filename)}:{error.lineno})"
+    return f"{type(error).__name__}: {error}{place}"
+
+
+def _failure(index, error):
+    if isinstance(error, headrace.Drop):
+        return _exception(index, DROP, str(error))
+    if isinstance(error, headrace.Dead):
+        return _exception(index, DEAD, str(error))
+    if isinstance(error, headrace.Retry):
+        return _exception(index, RETRY, str(error), error.after_ms)
+    trace = "".join(traceback.format_exception(type(error), error, error.__traceback__)[-6:])
+    print(trace, file=sys.stderr, end="")
+    return _exception(index, RETRY, _place(error))
+
+
+def _settled(error):
+    """Does what comes after it in its key go on?"""
+    return isinstance(error, (headrace.Drop, headrace.Dead))
+
+
+class Worker:
+    def __init__(self, link, handler, is_batch):
+        self.link = link
+        self.handler = handler
+        self.is_batch = is_batch
+        self.loop = None
+        self.wants_context = len(inspect.signature(handler).parameters) > 1
+
+    def run(self, *arguments):
+        value = self.handler(*arguments[:2 if self.wants_context else 1])
+        if inspect.isawaitable(value):
+            if self.loop is None:
+                self.loop = asyncio.new_event_loop()
+
+            async def wait():
+                return await value
+
+            value = self.loop.run_until_complete(wait())
+        return value
+
+    def one_by_one(self, events, context):
+        exceptions, results, failed = [], [], set()
+        for index, event in enumerate(events):
+            if event.key and event.key in failed:
+                exceptions.append(_exception(index, NOT_RUN, "an earlier event of its key failed"))
+                continue
+            _current.set((event.id, event.attempt))
+            context.attempt, context._cause, context._results = event.attempt, index, []
+            try:
+                value = self.run(event, context)
+                if value is not None:
+                    context._results.append(_result(index, value))
+                results += context._results
+            except Exception as error:  # whatever the handler throws is its answer
+                exceptions.append(_failure(index, error))
+                if not _settled(error):
+                    failed.add(event.key)
+            sys.stdout.flush()
+            sys.stderr.flush()
+        return exceptions, results
+
+    def together(self, events, context):
+        """handle_batch(events, ctx): None, or a list with one outcome (value or exception) an event."""
+        _current.set((events[0].id if len(events) == 1 else "", events[0].attempt))
+        outcomes = self.run(events, context)
+        sys.stdout.flush()
+        if outcomes is None:
+            outcomes = [None] * len(events)
+        outcomes = list(outcomes)
+        if len(outcomes) != len(events):
+            raise ValueError(f"handle_batch answered {len(outcomes)} outcomes for {len(events)} events")
+        exceptions, results = [], []
+        for index, outcome in enumerate(outcomes):
+            if isinstance(outcome, BaseException):
+                exceptions.append(_failure(index, outcome))
+            elif outcome is not None:
+                results.append(_result(index, outcome))
+        return exceptions, results
+
+    def answer(self, call, body):
+        count, version, lane, timeout_ms, window, state = _CALL.unpack_from(body)
+        at = _CALL.size + window + state
+        events = []
+        view = memoryview(body)
+        for _ in range(count):
+            (size,) = struct.unpack_from("<I", body, at)
+            events.append(Event(view[at:at + size]))
+            at += size
+        context = Context(self.link, os.environ.get("HEADRACE_FUNCTION", ""), version, lane,
+                          time.time() + timeout_ms / 1000)
+        try:
+            if self.is_batch:
+                exceptions, results = self.together(events, context)
+            else:
+                exceptions, results = self.one_by_one(events, context)
+        except Exception as error:
+            exceptions, results = [_failure(index, error) for index in range(count)], []
+        _current.set(("", 0))
+        self.link.send(ANSWER, call, _PAIR.pack(len(exceptions), len(results))
+                       + b"".join(exceptions) + b"".join(results))
+
+
+def _load(path, name):
+    folder = os.path.dirname(os.path.abspath(path))
+    sys.path.insert(0, folder)
+    module_name = os.path.splitext(os.path.basename(path))[0]
+    spec = importlib.util.spec_from_file_location(module_name, path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module
+    spec.loader.exec_module(module)
+    batch = name == "handle_batch" or (name == "handle" and not hasattr(module, "handle")
+                                       and hasattr(module, "handle_batch"))
+    handler = getattr(module, "handle_batch" if batch else name, None)
+    if not callable(handler):
+        raise AttributeError(f"{os.path.basename(path)} has no function {name}(event, ctx)")
+    return handler, batch
+
+
+def main():
+    link = Link(int(os.environ.pop("HEADRACE_FD")))
+    sys.stdout = Tagged(link, INFO)
+    sys.stderr = Tagged(link, ERROR)
+    try:
+        handler, is_batch = _load(sys.argv[1], sys.argv[2])
+    except BaseException as error:
+        why = _place(error).encode("utf-8", "replace")
+        link.send(HELLO, 0, _PAIR.pack(0, len(why)) + why)
+        return 1
+    worker = Worker(link, handler, is_batch)
+    link.send(HELLO, 0, _PAIR.pack(1 if is_batch else 0, 0))
+    while True:
+        frame = link.receive()
+        if frame is None:
+            return 0
+        kind, call, body = frame
+        if kind == CALL:
+            worker.answer(call, body)
+        elif kind == BYE:
+            return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
