@@ -44,7 +44,7 @@ struct hr_http_request {
     hr_buffer text; /* method, path, headers and arguments */
     uint32_t method, path;
     hr_http_pair *pairs; /* headers first, then query arguments */
-    uint32_t header_count, pair_count;
+    uint32_t header_count, pair_count, pair_room;
     hr_buffer body;
     size_t body_reserved;     /* of server->body_bytes */
     uint64_t seen;            /* body bytes received */

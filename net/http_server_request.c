@@ -56,6 +56,10 @@ static enum MHD_Result keep_pair(void *data, enum MHD_ValueKind kind, const char
         request->verdict_text = "too many header lines\n";
         return MHD_NO;
     }
+    if (request->pair_count == request->pair_room) {
+        request->pair_room = request->pair_room == 0 ? 16 : 2 * request->pair_room;
+        request->pairs = hr_realloc(request->pairs, request->pair_room * sizeof *request->pairs);
+    }
     hr_http_pair *pair = &request->pairs[request->pair_count++];
     pair->name = keep_text(request, name, name_size);
     pair->name_size = (uint32_t)name_size;
@@ -143,7 +147,7 @@ static hr_http_request *begin(hr_http_server *server, struct MHD_Connection *con
     request->server = server;
     request->connection = connection;
     atomic_init(&request->refs, 1);
-    request->pairs = hr_alloc_array(HR_HTTP_HEADERS, sizeof *request->pairs);
+    hr_buffer_room(&request->text, 1024); /* enough for most */
     request->method = keep_text(request, method, strlen(method));
     request->path = keep_text(request, url, strlen(url));
     MHD_get_connection_values_n(connection, MHD_HEADER_KIND, keep_pair, request);

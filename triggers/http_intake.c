@@ -4,7 +4,6 @@
 #include "core/json_text.h"
 #include "core/memory.h"
 
-#include <stdio.h>
 #include <sys/random.h>
 
 typedef struct rejected { /* offsets into unit->text */
@@ -294,7 +293,10 @@ void hr_intake_new_id(char out[HR_INTAKE_ID]) {
     }
     bytes[6] = (uint8_t)(0x70 | (bytes[6] & 0x0F));
     bytes[8] = (uint8_t)(0x80 | (bytes[8] & 0x3F));
-    for (int i = 0; i < 16; i++) {
-        snprintf(out + (ptrdiff_t)2 * i, 3, "%02x", (unsigned)bytes[i]);
+    static const char digits[] = "0123456789abcdef";
+    for (size_t i = 0; i < 16; i++) {
+        out[2 * i] = digits[bytes[i] >> 4];
+        out[2 * i + 1] = digits[bytes[i] & 15];
     }
+    out[32] = 0;
 }
