@@ -62,7 +62,7 @@ static hr_code take_lock(hr_store *store, hr_error *err) {
         ssize_t size = pread(store->lock_fd, text, sizeof text - 1, 0);
         text[size > 0 ? size : 0] = 0;
         code = hr_fail(err, HR_E_STORE_LOCKED, 0, "'%s' is in use by process %d",
-                       store->options.dir, atoi(text));
+                       store->options.dir, (int)strtol(text, NULL, 10));
     } else {
         int size = snprintf(text, sizeof text, "%d\n", (int)getpid());
         if (ftruncate(store->lock_fd, 0) != 0 ||

@@ -116,6 +116,7 @@ struct hr_store {
     bool has_failed; /* fail-stop: a write was not known to be durable */
     bool is_intake_open, has_ballast, trims_more;
     int64_t trimmed_dead_ms;
+    uint64_t looked_ns; /* for room on a full disk */
     store_find *finds;
     uint64_t groups, units, events;
 

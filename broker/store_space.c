@@ -12,6 +12,8 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+enum { REOPEN_NS = 500000000 }; /* between two looks at a full disk */
+
 /* ---- ballast ---- */
 
 /* Bytes that no file system can shrink, so that the ballast really takes its room. */
@@ -108,9 +110,12 @@ static uint64_t free_room(hr_store *store) {
 }
 
 void hr_store_try_reopen(hr_store *store) {
-    if (store->is_intake_open || store->has_failed) {
+    uint64_t now_ns = hr_mono_ns();
+    bool is_early = store->has_thread && now_ns - store->looked_ns < REOPEN_NS;
+    if (store->is_intake_open || store->has_failed || is_early) {
         return;
     }
+    store->looked_ns = now_ns;
     uint64_t free_bytes = free_room(store);
     uint64_t needed = 2 * store->options.ballast_bytes;
     if (free_bytes < (needed > 4 << 20 ? needed : 4 << 20)) {
