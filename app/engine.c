@@ -3,6 +3,7 @@
 
 #include "app/engine_priv.h"
 #include "core/log.h"
+#include "triggers/cron.h"
 
 #include <sys/random.h>
 
@@ -325,6 +326,18 @@ static hr_code start_function(engine_function *f, hr_error *err) {
     return HR_OK;
 }
 
+/* A first start counts from now (S20): that is durable too, or a tick missed while down were lost.
+ */
+static void keep_cron_base(hr_engine *e, engine_trigger *t) {
+    if (strcmp(t->kind, "cron") != 0 || t->object->last_fire_us != INT64_MIN) {
+        return;
+    }
+    hr_row row = {.kind = HR_ROW_FIRE, .feed = t->feed, .due_ms = hr_cron_last_fire(t->object, 0)};
+    hr_input input = {.kind = HR_IN_OFFER,
+                      .offer = {.feed = t->feed, .rows = &row, .row_count = 1}};
+    hr_engine_input(e, &input);
+}
+
 hr_code hr_engine_start(hr_engine *e, hr_error *err) {
     hr_code code = hr_store_start(e->store, err);
     for (size_t i = 0; code == HR_OK && i < e->function_count; i++) {
@@ -338,6 +351,7 @@ hr_code hr_engine_start(hr_engine *e, hr_error *err) {
             break;
         }
         t->is_started = true;
+        keep_cron_base(e, t);
     }
     if (code == HR_OK && e->http != NULL) {
         code = hr_http_server_start(e->http, err);
@@ -431,9 +445,4 @@ int hr_engine_port(const hr_engine *e) {
 
 hr_history *hr_engine_history(hr_engine *e) {
     return e->history;
-}
-
-void hr_engine_dead_changed(hr_engine *e, int64_t change) {
-    e->dead_count = (uint64_t)((int64_t)e->dead_count + change);
-    hr_dispatch_set_dead_count(e->dispatch, e->dead_count);
 }

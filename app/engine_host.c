@@ -37,7 +37,6 @@ static void reject(hr_trigger *self, hr_slice raw, const char *why, uint64_t tic
         .kind = HR_IN_REJECT,
         .reject = {.feed = feed, .ticket = ticket, .raw = raw, .why = hr_slice_text(why)}};
     hr_engine_input(t->engine, &input);
-    t->engine->dead_count++;
 }
 
 static uint32_t assign(hr_trigger *self, const char *identity, uint64_t *out_low) {

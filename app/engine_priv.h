@@ -121,7 +121,6 @@ struct hr_engine {
 
 /* engine.c */
 void hr_engine_input(hr_engine *e, const hr_input *input);
-void hr_engine_dead_changed(hr_engine *e, int64_t change);
 void hr_engine_check_finished(hr_engine *e);
 
 /* engine_build.c */

@@ -242,6 +242,7 @@ typedef struct dead_read {
     hr_engine *engine;
     hr_request *request;
     char *event_id, *verb;
+    bool is_one;
 } dead_read;
 
 static json_t *dead_json(hr_engine *e, const hr_found *found, bool whole) {
@@ -284,40 +285,63 @@ static void free_dead_read(dead_read *own) {
     hr_free(own);
 }
 
-/* Replays or drops all that was found; the answer comes with the last commit. */
-static void end_all(dead_read *own) {
-    hr_engine *e = own->engine;
-    bool is_replay = strcmp(own->verb, "replay") == 0;
-    size_t open = 0, last = 0;
-    for (size_t i = 0; i < own->read.found_count; i++) {
-        const hr_row *row = &own->read.found[i].row;
-        bool can = row->state == 0 &&
-                   (!is_replay ||
-                    (hr_engine_function_of(e, row->function) != NULL && row->bytes.size > 0));
-        if (can) {
-            open++;
-            last = i;
-        }
+/* A bulk replay: one letter after the other, each read with its bytes. */
+typedef struct bulk {
+    hr_read read; /* first */
+    hr_engine *engine;
+    hr_request *request;
+    uint64_t *ids;
+    size_t count, at, done;
+} bulk;
+
+static void replay_next(bulk *b);
+
+static void on_bulk(hr_read *read) {
+    bulk *b = (bulk *)read;
+    const hr_row *row = read->found_count > 0 ? &read->found[0].row : NULL;
+    engine_function *f = row == NULL ? NULL : hr_engine_function_of(b->engine, row->function);
+    hr_error err = {0};
+    if (f != NULL && row->state == 0 && row->bytes.size > 0 &&
+        hr_engine_replay(b->engine, f, row, 0, &err) == HR_OK) {
+        hr_dispatch_dead_ended(b->engine->dispatch, 1);
+        b->done++;
     }
-    json_t *answer = json_pack("{s:I}", is_replay ? "replayed" : "dropped", (json_int_t)open);
-    if (open == 0) {
-        own->request->answer(own->request, answer);
+    hr_read_fini(read);
+    b->at++;
+    replay_next(b);
+}
+
+static void replay_next(bulk *b) {
+    if (b->at == b->count) {
+        b->request->answer(b->request, json_pack("{s:I}", "replayed", (json_int_t)b->done));
+        hr_free(b->ids);
+        hr_free(b);
         return;
     }
-    uint64_t ticket = hr_engine_wait(e, own->request, answer);
-    hr_engine_dead_changed(e, -(int64_t)open);
-    for (size_t i = 0; i <= last; i++) {
-        const hr_row *row = &own->read.found[i].row;
-        engine_function *f = hr_engine_function_of(e, row->function);
-        hr_error err = {0};
-        if (row->state != 0) {
-            continue;
-        }
-        if (!is_replay) {
-            hr_engine_drop(e, row, i == last ? ticket : 0);
-        } else if (f != NULL && row->bytes.size > 0) {
-            hr_engine_replay(e, f, row, i == last ? ticket : 0, &err);
-        }
+    b->read = (hr_read){.kind = HR_READ_DEAD_ONE, .from = b->ids[b->at], .done = on_bulk};
+    hr_store_read(b->engine->store, &b->read);
+}
+
+static void replay_all(const dead_read *own) {
+    bulk *b = hr_alloc(sizeof *b);
+    b->engine = own->engine;
+    b->request = own->request;
+    b->ids = hr_alloc_array(own->read.found_count, sizeof *b->ids);
+    for (size_t i = 0; i < own->read.found_count; i++) {
+        b->ids[b->count++] = own->read.found[i].row.position;
+    }
+    replay_next(b);
+}
+
+/* Drops all that was found; the answer comes with the last commit. */
+static void drop_all(dead_read *own) {
+    hr_engine *e = own->engine;
+    size_t count = own->read.found_count;
+    uint64_t ticket =
+        hr_engine_wait(e, own->request, json_pack("{s:I}", "dropped", (json_int_t)count));
+    hr_dispatch_dead_ended(e->dispatch, count);
+    for (size_t i = 0; i < count; i++) {
+        hr_engine_drop(e, &own->read.found[i].row, i + 1 == count ? ticket : 0);
     }
 }
 
@@ -332,11 +356,14 @@ static void on_dead(hr_read *read) {
         }
         own->request->answer(own->request, json_pack("{s:o}", "dead", array));
     } else if (read->found_count == 0) {
-        answer_error(own->request, "no dead letter has this id");
+        answer_error(own->request, own->is_one ? "no dead letter has this id"
+                                               : "there are no dead letters to end");
     } else if (strcmp(own->verb, "show") == 0) {
         own->request->answer(own->request, dead_json(own->engine, &read->found[0], true));
+    } else if (strcmp(own->verb, "replay") == 0) {
+        replay_all(own);
     } else {
-        end_all(own);
+        drop_all(own);
     }
     free_dead_read(own);
 }
@@ -365,6 +392,7 @@ static void dlq(hr_engine *e, hr_request *request) {
         char *end = NULL;
         unsigned long long number = strtoull(id, &end, 10);
         own->read.kind = HR_READ_DEAD_ONE;
+        own->is_one = true;
         if (*end == '\0' && end != id) {
             own->read.from = number;
         } else {

@@ -357,8 +357,8 @@ bool hr_dispatch_is_idle(const hr_dispatch *d) {
     return true;
 }
 
-void hr_dispatch_set_dead_count(hr_dispatch *d, uint64_t count) {
-    d->options.dead_count = count;
+void hr_dispatch_dead_ended(hr_dispatch *d, uint64_t count) {
+    d->options.dead_count -= count < d->options.dead_count ? count : d->options.dead_count;
 }
 
 static void add_counters(hr_counters *sum, const hr_counters *more) {

@@ -233,8 +233,8 @@ void hr_dispatch_step(hr_dispatch *dispatch, const hr_input *input, hr_output *o
 /* Nothing runs, nothing waits for a commit. */
 bool hr_dispatch_is_idle(const hr_dispatch *dispatch);
 
-/* The number of dead letters changed from outside (dropped, replayed). */
-void hr_dispatch_set_dead_count(hr_dispatch *dispatch, uint64_t count);
+/* So many dead letters were dropped or replayed. */
+void hr_dispatch_dead_ended(hr_dispatch *dispatch, uint64_t count);
 
 /* What `status` shows, from memory. */
 typedef struct hr_function_stats {

@@ -60,7 +60,7 @@ hr_code hr_result_add(hr_results *results, const hr_runtime *runtime, const hr_c
         .time_us = hr_real_us(),
         .data = result->data,
         .has_data = true,
-        .data_is_text = result->is_text || result->is_json,
+        .data_is_text = result->is_text && !result->is_json,
         .extensions = &hops,
         .extension_count = 1};
     hr_code code = hr_builder_pack(&results->builder, 0, &fields, err);

@@ -1,0 +1,306 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The runtimes http and notify: an event as a POST. 2xx is done; 429 and 503 wait as Retry-After
+ * says without using an attempt; other 4xx but 408 are dead letters; the rest is tried again. */
+#include "core/envelope.h"
+#include "core/memory.h"
+#include "functions/registry.h"
+#include "functions/result.h"
+#include "functions/template.h"
+#include "net/http_client.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { MODE_BINARY, MODE_STRUCTURED, MODE_SLACK, MODE_FEISHU, MODE_WEBHOOK, WHY_BYTES = 300 };
+
+typedef struct push {
+    hr_runtime runtime; /* first */
+    hr_http_client *client;
+    const char *url, *template;
+    const hr_node *headers, *tls;
+    int mode;
+    uint32_t open;
+    bool is_stopping;
+} push;
+
+/* One call: its events one after the other. */
+typedef struct posting {
+    push *push;
+    hr_call *call;
+    hr_http_call *http;
+    uint32_t at;
+    hr_exception *exceptions;
+    size_t exception_count;
+    hr_buffer whys;
+    hr_results results;
+} posting;
+
+static void post_event(posting *p);
+
+static void finish(posting *p, hr_code failure, const char *why) {
+    push *own = p->push;
+    size_t at = 0;
+    for (size_t i = 0; i < p->exception_count; i++) {
+        p->exceptions[i].why.bytes = p->whys.bytes + at;
+        at += p->exceptions[i].why.size;
+    }
+    hr_batch *results = hr_results_finish(&p->results);
+    hr_answer answer = {.call = p->call->id, .failure = failure};
+    if (failure == HR_OK) {
+        answer.exceptions = p->exceptions;
+        answer.exception_count = p->exception_count;
+        answer.take_results = results;
+        answer.causes = p->results.causes;
+    } else {
+        answer.why = hr_slice_text(why);
+        hr_batch_unref(results);
+    }
+    own->open--;
+    own->runtime.host->answer(&own->runtime, &answer);
+    hr_buffer_fini(&p->whys);
+    hr_free(p->exceptions);
+    hr_free(p);
+    if (own->is_stopping && own->open == 0) {
+        own->runtime.host->stopped(&own->runtime);
+    }
+}
+
+static void except(posting *p, hr_outcome outcome, int64_t after_ms, const char *why) {
+    hr_buffer_add(&p->whys, why, strlen(why));
+    p->exceptions[p->exception_count++] = (hr_exception){.index = (uint16_t)p->at,
+                                                         .outcome = (uint8_t)outcome,
+                                                         .after_ms = after_ms,
+                                                         .why = {.size = strlen(why)}};
+}
+
+static void keep_answer(posting *p, const hr_http_answered *answer) {
+    bool is_push = p->push->mode == MODE_BINARY || p->push->mode == MODE_STRUCTURED;
+    if (!is_push || answer->body.size == 0) {
+        return;
+    }
+    hr_slice content_type = hr_slice_text(answer->content_type);
+    hr_result result = {.cause = (uint16_t)p->at,
+                        .content_type = content_type,
+                        .data = answer->body,
+                        .is_json = hr_content_type_is_json(content_type)};
+    result.is_text = result.is_json;
+    hr_result_add(&p->results, &p->push->runtime, p->call, &result, NULL);
+}
+
+static void on_answered(void *data, const hr_http_answered *answer) {
+    posting *p = data;
+    p->http = NULL;
+    char why[WHY_BYTES];
+    int status = answer->status;
+    if (status == 0) {
+        snprintf(why, sizeof why, "POST %.120s: %s", p->push->url, answer->error);
+        except(p, HR_OUTCOME_RETRY, -1, why);
+    } else if (status >= 200 && status < 300) {
+        keep_answer(p, answer);
+    } else {
+        size_t size = answer->body.size < 120 ? answer->body.size : 120;
+        snprintf(why, sizeof why, "POST %.120s answered %d%s%.*s", p->push->url, status,
+                 size > 0 ? ": " : "", (int)size, (const char *)answer->body.bytes);
+        bool waits = (status == 429 || status == 503) && answer->retry_after_ms >= 0;
+        bool is_ours = status >= 400 && status < 500 && status != 408 && status != 429;
+        except(p, is_ours ? HR_OUTCOME_DEAD : HR_OUTCOME_RETRY, waits ? answer->retry_after_ms : -1,
+               why);
+    }
+    if (++p->at < p->call->count) {
+        post_event(p);
+    } else {
+        finish(p, HR_OK, "");
+    }
+}
+
+/* ce-NAME: value, percent-encoded as the HTTP binding says. */
+static char *header_of(const char *prefix, hr_slice name, hr_slice value) {
+    hr_buffer text = {0};
+    hr_buffer_print(&text, "%s%.*s: ", prefix, (int)name.size, (const char *)name.bytes);
+    for (size_t i = 0; i < value.size; i++) {
+        uint8_t byte = value.bytes[i];
+        if (byte < 0x21 || byte > 0x7e || byte == '"' || byte == '%') {
+            hr_buffer_print(&text, "%%%02X", (unsigned)byte);
+        } else {
+            hr_buffer_add(&text, &byte, 1);
+        }
+    }
+    char *header = hr_copy_text(hr_buffer_text(&text));
+    hr_buffer_fini(&text);
+    return header;
+}
+
+typedef struct header_list {
+    const char *text[HR_ENVELOPE_ATTRIBUTES + 40];
+    size_t count;
+} header_list;
+
+static void add_header(header_list *list, char *take_text) {
+    if (list->count < sizeof list->text / sizeof *list->text - 1) {
+        list->text[list->count++] = take_text;
+    } else {
+        hr_free(take_text);
+    }
+}
+
+static void binary_headers(header_list *list, const hr_batch *batch, uint32_t index) {
+    hr_slice envelope = hr_batch_envelope(batch, index);
+    add_header(list, hr_copy_text("ce-specversion: 1.0"));
+    add_header(list, header_of("ce-", hr_slice_text("id"), hr_batch_id(batch, index)));
+    add_header(list, header_of("ce-", hr_slice_text("source"), hr_batch_source(batch, index)));
+    add_header(list, header_of("ce-", hr_slice_text("type"), hr_batch_type(batch, index)));
+    hr_attribute attribute;
+    hr_buffer text = {0};
+    bool has_content_type = false;
+    for (size_t cursor = 0; hr_envelope_next_attribute(envelope, &cursor, &attribute);) {
+        text.size = 0;
+        hr_attribute_print(&attribute, &text);
+        hr_slice value = hr_slice_of(text.bytes, text.size);
+        if (hr_slice_is(attribute.name, "datacontenttype")) {
+            has_content_type = memchr(value.bytes, '\n', value.size) == NULL;
+            if (has_content_type) {
+                add_header(list, hr_format("Content-Type: %.*s", (int)value.size,
+                                           (const char *)value.bytes));
+            }
+        } else {
+            add_header(list, header_of("ce-", attribute.name, value));
+        }
+    }
+    if (!has_content_type) {
+        add_header(list, hr_copy_text("Content-Type: application/octet-stream"));
+    }
+    hr_buffer_fini(&text);
+}
+
+static hr_slice make_body(posting *p, const hr_event_ref *ref, header_list *list, hr_buffer *out) {
+    push *own = p->push;
+    hr_slice envelope = hr_batch_envelope(ref->batch, ref->index);
+    switch (own->mode) {
+    case MODE_BINARY:
+        binary_headers(list, ref->batch, ref->index);
+        return hr_batch_data(ref->batch, ref->index);
+    case MODE_STRUCTURED:
+        add_header(list, hr_copy_text("Content-Type: application/cloudevents+json"));
+        hr_envelope_print_json(envelope, out);
+        break;
+    default:
+        add_header(list, hr_copy_text("Content-Type: application/json"));
+        hr_notify_body(own->mode == MODE_SLACK    ? "slack"
+                       : own->mode == MODE_FEISHU ? "feishu"
+                                                  : "webhook",
+                       own->template, hr_node_text(own->runtime.kind_config, "secret", NULL),
+                       envelope, out);
+    }
+    return hr_slice_of(out->bytes, out->size);
+}
+
+static void post_event(posting *p) {
+    push *own = p->push;
+    header_list list = {0};
+    for (const hr_node *n = own->headers == NULL ? NULL : own->headers->child; n != NULL;
+         n = n->next) {
+        add_header(&list, hr_format("%s: %s", n->key, n->text));
+    }
+    hr_buffer text = {0};
+    hr_slice body = make_body(p, &p->call->events[p->at], &list, &text);
+    hr_http_send send = {.url = own->url,
+                         .headers = list.text,
+                         .body = body,
+                         .timeout_ms = own->runtime.timeout_ms,
+                         .answer_max = HR_RESULT_MAX,
+                         .ca = hr_node_text(own->tls, "ca", NULL),
+                         .cert = hr_node_text(own->tls, "cert", NULL),
+                         .key = hr_node_text(own->tls, "key", NULL),
+                         .insecure = hr_node_number(own->tls, "verify", 1) == 0};
+    p->http = hr_http_client_post(own->client, &send, on_answered, p);
+    for (size_t i = 0; i < list.count; i++) {
+        hr_free((void *)(uintptr_t)list.text[i]);
+    }
+    hr_buffer_fini(&text);
+}
+
+static hr_code init_http(hr_runtime *self, hr_error *err) {
+    push *p = (push *)self;
+    const hr_node *config = self->kind_config;
+    bool is_map = config->kind == HR_NODE_MAP;
+    p->url = is_map ? hr_node_text(config, "url", NULL) : config->text;
+    p->headers = hr_node_get(config, "headers");
+    p->tls = hr_node_get(config, "tls");
+    p->mode = strcmp(hr_node_text(config, "mode", "binary"), "structured") == 0 ? MODE_STRUCTURED
+                                                                                : MODE_BINARY;
+    return p->url == NULL
+               ? hr_fail(err, HR_E_CONFIG, 0, "function '%s': http needs a url", self->name)
+               : HR_OK;
+}
+
+static hr_code init_notify(hr_runtime *self, hr_error *err) {
+    static const struct {
+        const char *key;
+        int mode;
+    } kinds[] = {{"slack", MODE_SLACK}, {"feishu", MODE_FEISHU}, {"webhook", MODE_WEBHOOK}};
+    push *p = (push *)self;
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds && p->url == NULL; i++) {
+        p->url = hr_node_text(self->kind_config, kinds[i].key, NULL);
+        p->mode = kinds[i].mode;
+    }
+    p->template = hr_node_text(self->kind_config, "text", "{type} {subject}");
+    return p->url == NULL
+               ? hr_fail(err, HR_E_CONFIG, 0,
+                         "function '%s': notify needs slack, feishu or webhook", self->name)
+               : HR_OK;
+}
+
+static hr_code start(hr_runtime *self, hr_error *err) {
+    (void)err;
+    ((push *)self)->client = hr_http_client_new(self->loop);
+    self->host->room(self, self->concurrency);
+    return HR_OK;
+}
+
+static void call(hr_runtime *self, hr_call *call) {
+    push *own = (push *)self;
+    posting *p = hr_alloc(sizeof *p);
+    p->push = own;
+    p->call = call;
+    p->exceptions = hr_alloc_array(call->count, sizeof *p->exceptions);
+    call->slot = p;
+    own->open++;
+    post_event(p);
+}
+
+static void cancel(hr_runtime *self, hr_call *call) {
+    (void)self;
+    posting *p = call->slot;
+    hr_http_call_cancel(p->http);
+    finish(p, HR_E_CALL_TIMEOUT, "no answer in time");
+}
+
+static void stop(hr_runtime *self) {
+    push *p = (push *)self;
+    p->is_stopping = true;
+    if (p->open == 0) {
+        self->host->stopped(self);
+    }
+}
+
+static void fini(hr_runtime *self) {
+    hr_http_client_free(((push *)self)->client);
+}
+
+const hr_runtime_ops hr_http_ops = {.kind = "http",
+                                    .object_size = sizeof(push),
+                                    .init = init_http,
+                                    .start = start,
+                                    .call = call,
+                                    .cancel = cancel,
+                                    .stop = stop,
+                                    .fini = fini};
+
+const hr_runtime_ops hr_notify_ops = {.kind = "notify",
+                                      .object_size = sizeof(push),
+                                      .init = init_notify,
+                                      .start = start,
+                                      .call = call,
+                                      .cancel = cancel,
+                                      .stop = stop,
+                                      .fini = fini};

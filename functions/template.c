@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "functions/template.h"
+
+#include "core/base64.h"
+#include "core/envelope.h"
+#include "core/loop.h"
+#include "core/memory.h"
+
+#include <jansson.h>
+#include <openssl/hmac.h>
+#include <stdio.h>
+
+static json_t *parse(hr_slice envelope) {
+    hr_buffer text = {0};
+    hr_envelope_print_json(envelope, &text);
+    json_t *json = json_loadb((const char *)text.bytes, text.size, JSON_DECODE_ANY, NULL);
+    hr_buffer_fini(&text);
+    return json;
+}
+
+static const json_t *find(const json_t *event, const char *path, size_t size) {
+    const json_t *at = event;
+    while (size > 0 && at != NULL) {
+        const char *dot = memchr(path, '.', size);
+        size_t part = dot == NULL ? size : (size_t)(dot - path);
+        char *name = hr_copy_bytes(path, part);
+        at = json_object_get(at, name);
+        hr_free(name);
+        path += part + (dot == NULL ? 0 : 1);
+        size -= part + (dot == NULL ? 0 : 1);
+    }
+    return at;
+}
+
+static void print_value(const json_t *value, int digits, hr_buffer *out) {
+    if (json_is_string(value)) {
+        hr_buffer_add(out, json_string_value(value), json_string_length(value));
+    } else if (json_is_number(value) && digits >= 0) {
+        hr_buffer_print(out, "%.*f", digits, json_number_value(value));
+    } else if (json_is_real(value)) {
+        hr_buffer_print(out, "%.15g", json_real_value(value));
+    } else if (value != NULL && !json_is_null(value)) {
+        char *text = json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY);
+        hr_buffer_print(out, "%s", text == NULL ? "" : text);
+        hr_free(text);
+    }
+}
+
+static void print_event(const char *template, const json_t *event, hr_buffer *out) {
+    for (const char *at = template; *at != '\0'; at++) {
+        const char *end = *at == '{' ? strchr(at, '}') : NULL;
+        if ((*at == '{' || *at == '}') && at[1] == *at) {
+            hr_buffer_add(out, at++, 1);
+        } else if (end != NULL) {
+            size_t size = (size_t)(end - at - 1);
+            const char *colon = memchr(at + 1, ':', size);
+            size_t path = colon == NULL ? size : (size_t)(colon - at - 1);
+            int digits = -1;
+            if (colon != NULL && colon[1] == '.' && colon[2] >= '0' && colon[2] <= '9') {
+                digits = colon[2] - '0';
+            }
+            print_value(find(event, at + 1, path), digits, out);
+            at = end;
+        } else {
+            hr_buffer_add(out, at, 1);
+        }
+    }
+}
+
+void hr_template_print(const char *template, hr_slice envelope, hr_buffer *out) {
+    json_t *event = parse(envelope);
+    print_event(template, event, out);
+    json_decref(event);
+}
+
+/* timestamp + "\n" + secret is the key, the message is empty. */
+static void sign_feishu(json_t *body, const char *secret) {
+    long long now = hr_real_us() / 1000000;
+    char stamp[24];
+    snprintf(stamp, sizeof stamp, "%lld", now);
+    char *key = hr_format("%s\n%s", stamp, secret);
+    uint8_t sum[EVP_MAX_MD_SIZE];
+    unsigned size = 0;
+    HMAC(EVP_sha256(), key, (int)strlen(key), (const uint8_t *)"", 0, sum, &size);
+    hr_buffer text = {0};
+    hr_base64_add(&text, hr_slice_of(sum, size));
+    json_object_set_new(body, "timestamp", json_string(stamp));
+    json_object_set_new(body, "sign", json_string(hr_buffer_text(&text)));
+    hr_buffer_fini(&text);
+    hr_free(key);
+}
+
+void hr_notify_body(const char *kind, const char *template, const char *secret, hr_slice envelope,
+                    hr_buffer *out) {
+    json_t *event = parse(envelope);
+    hr_buffer text = {0};
+    print_event(template, event, &text);
+    json_t *words = json_stringn_nocheck((const char *)text.bytes, text.size);
+    json_t *body = NULL;
+    if (strcmp(kind, "feishu") == 0) {
+        body = json_pack("{s:s, s:{s:o}}", "msg_type", "text", "content", "text", words);
+        if (secret != NULL) {
+            sign_feishu(body, secret);
+        }
+    } else if (strcmp(kind, "slack") == 0) {
+        body = json_pack("{s:o}", "text", words);
+    } else {
+        body = json_pack("{s:o, s:O}", "text", words, "event", event);
+    }
+    char *dump = json_dumps(body, JSON_COMPACT);
+    hr_buffer_print(out, "%s", dump == NULL ? "{}" : dump);
+    hr_free(dump);
+    json_decref(body);
+    json_decref(event);
+    hr_buffer_fini(&text);
+}
