@@ -223,9 +223,9 @@ static void expand_path(loading *load, const char *path) {
     for (int i = 0; i < count; i++) {
         take_path(load,
                   hr_format("%s%s%s", path, path[size - 1] == '/' ? "" : "/", entries[i]->d_name));
-        free(entries[i]); /* scandir's own */
+        hr_free(entries[i]); /* scandir's own */
     }
-    free(entries);
+    hr_free(entries);
 }
 
 /* --- merging --- */

@@ -149,12 +149,14 @@ static void check_enum(loading *load, const config_key *key, const hr_node *node
 }
 
 static void check_rate(loading *load, const config_key *key, hr_node *node) {
-    char unit = '\0';
-    char rest = '\0';
-    double rate = 0;
-    if (sscanf(node->text, "%lf/%c%c", &rate, &unit, &rest) == 2 && rate > 0 && rate <= 1e6 &&
-        (unit == 's' || unit == 'm' || unit == 'h')) {
-        double thousandths = rate * 1000 / (unit == 's' ? 1 : unit == 'm' ? 60 : 3600);
+    char *end = NULL;
+    double rate = strtod(node->text, &end);
+    double seconds = strcmp(end, "/s") == 0   ? 1
+                     : strcmp(end, "/m") == 0 ? 60
+                     : strcmp(end, "/h") == 0 ? 3600
+                                              : 0;
+    if (rate > 0 && rate <= 1e6 && seconds > 0) {
+        double thousandths = rate * 1000 / seconds;
         node->number = thousandths < 1 ? 1 : (int64_t)(thousandths + 0.5);
     } else {
         (void)wrong(load, key, node, "a rate such as 5/s, 10/m or 2/h");
@@ -182,7 +184,7 @@ static void check_expression(loading *load, const config_key *key, const hr_node
 static void check_address(loading *load, const config_key *key, hr_node *node) {
     const char *colon = strrchr(node->text, ':');
     bool is_good = colon != NULL && colon != node->text && is_digits(colon + 1) &&
-                   strlen(colon + 1) <= 5 && atoi(colon + 1) <= 65535;
+                   strlen(colon + 1) <= 5 && strtol(colon + 1, NULL, 10) <= 65535;
     if (is_good && node->text[0] == '[') {
         is_good = colon[-1] == ']';
     } else if (is_good) {

@@ -265,7 +265,7 @@ static bool is_blank_text(hr_slice text) {
             while (at < text.size && text.bytes[at] != '\n') {
                 at++;
             }
-        } else if (memchr(" \t\r\n", text.bytes[at], 4) == NULL) {
+        } else if (strchr(" \t\r\n", text.bytes[at]) == NULL) {
             return false;
         }
     }

@@ -256,7 +256,7 @@ static hr_retry retry_of(const hr_node *config) {
     return (hr_retry){.attempts = blocks ? 0 : (uint32_t)hr_node_number(retry, "attempts", 5),
                       .min_ms = hr_node_number(backoff, "min", 1000),
                       .max_ms = hr_node_number(backoff, "max", 300000),
-                      .max_age_ms = hr_node_number(retry, "max_age", 6 * 3600000)};
+                      .max_age_ms = hr_node_number(retry, "max_age", INT64_C(6) * 3600000)};
 }
 
 static char *folder_of(const char *file) {

@@ -180,7 +180,7 @@ static size_t bucket_of(uint64_t ns) {
         return (size_t)ns;
     }
     unsigned octave = 63u - (unsigned)__builtin_clzll(ns);
-    return octave * 4 + (size_t)(ns >> (octave - 2) & 3);
+    return (size_t)octave * 4 + (size_t)(ns >> (octave - 2) & 3);
 }
 
 static uint64_t bucket_ns(size_t bucket) {

@@ -111,7 +111,10 @@ static bool read_option(hr_args *args, int argc, char **argv, int *at) {
     const char *name = text + (is_long ? 2 : 1);
     const char *equals = is_long ? strchr(name, '=') : NULL;
     size_t size = equals == NULL ? strlen(name) : (size_t)(equals - name);
-    char letter = is_long ? 0 : name[0];
+    char letter = name[0];
+    if (is_long) {
+        letter = '\0';
+    }
     const hr_option *option = find_option(args->verb->options, name, size, letter);
     option = option == NULL ? find_option(everywhere, name, size, letter) : option;
     if (option == NULL) {

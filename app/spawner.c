@@ -48,7 +48,7 @@ static void become(const hr_spawn_message *message, const int *fds, char **argv,
     setrlimit(RLIMIT_NOFILE, &files);
     size_t next = 0;
     for (int i = 0; i < HR_SPAWN_FDS; i++) { /* fds are all above 3: nothing is overwritten */
-        int fd = (message->fds >> i & 1) != 0 ? fds[next++] : -1;
+        int fd = (message->fds >> i & 1) != 0 && next < HR_SPAWN_FDS ? fds[next++] : -1;
         if (fd < 0 && i < 3) {
             fd = open("/dev/null", i == 0 ? O_RDONLY : O_WRONLY);
         }
@@ -173,7 +173,7 @@ static bool take_message(void) {
     if (got < (ssize_t)sizeof message) {
         return false;
     }
-    int fds[HR_SPAWN_FDS];
+    int fds[HR_SPAWN_FDS] = {-1, -1, -1, -1};
     size_t count = 0;
     for (struct cmsghdr *head = CMSG_FIRSTHDR(&packet); head != NULL;
          head = CMSG_NXTHDR(&packet, head)) {
