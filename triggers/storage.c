@@ -7,6 +7,8 @@
 #include "triggers/webhook.h"
 #include "triggers/webhook_sign.h"
 
+#include <stdlib.h>
+
 typedef struct storage {
     hr_trigger trigger;
     hr_intake intake;
@@ -144,7 +146,7 @@ static hr_code storage_emit(hr_trigger *trigger, hr_slice raw, const hr_node *op
                                                 : event;
         event += strncmp(event, "s3:", 3) == 0 ? 3 : 0;
         hr_object_s3_sample(hr_node_text(trigger->kind_config, "kind", "s3"), bucket, key, event,
-                            hr_node_number(options, "size", 0), &sample);
+                            strtoll(hr_node_text(options, "size", "0"), NULL, 10), &sample);
         raw = hr_slice_of(sample.bytes, sample.size);
     }
     hr_sink sink = {.builder = out};

@@ -122,12 +122,21 @@ static void webhook_want(hr_trigger *trigger, uint32_t feed, uint32_t events) {
     hr_intake_want(&((hr_webhook *)(void *)trigger)->intake, events);
 }
 
-/* emit: header lines are the map `headers` of the options. */
+/* emit: header lines are options of their name, or stand in the map `headers`. */
+static void option_maps(const void *options, const hr_node *maps[2]) {
+    maps[0] = hr_node_get(options, "headers");
+    maps[1] = options;
+}
+
 static hr_slice option_header(const void *data, const char *name) {
-    const hr_node *headers = hr_node_get(data, "headers");
-    for (const hr_node *at = headers == NULL ? NULL : headers->child; at != NULL; at = at->next) {
-        if (at->key != NULL && at->text != NULL && strcasecmp(at->key, name) == 0) {
-            return hr_slice_text(at->text);
+    const hr_node *maps[2];
+    option_maps(data, maps);
+    for (size_t i = 0; i < 2; i++) {
+        for (const hr_node *at = maps[i] == NULL ? NULL : maps[i]->child; at != NULL;
+             at = at->next) {
+            if (at->key != NULL && at->text != NULL && strcasecmp(at->key, name) == 0) {
+                return hr_slice_text(at->text);
+            }
         }
     }
     return hr_slice_of(NULL, 0);
@@ -135,10 +144,14 @@ static hr_slice option_header(const void *data, const char *name) {
 
 static void option_each(const void *data, void (*each)(void *data, hr_slice name, hr_slice value),
                         void *each_data) {
-    const hr_node *headers = hr_node_get(data, "headers");
-    for (const hr_node *at = headers == NULL ? NULL : headers->child; at != NULL; at = at->next) {
-        if (at->key != NULL && at->text != NULL) {
-            each(each_data, hr_slice_text(at->key), hr_slice_text(at->text));
+    const hr_node *maps[2];
+    option_maps(data, maps);
+    for (size_t i = 0; i < 2; i++) {
+        for (const hr_node *at = maps[i] == NULL ? NULL : maps[i]->child; at != NULL;
+             at = at->next) {
+            if (at->key != NULL && at->text != NULL) {
+                each(each_data, hr_slice_text(at->key), hr_slice_text(at->text));
+            }
         }
     }
 }

@@ -99,7 +99,7 @@ class Daemon:
         return f"http://127.0.0.1:{self.port}{path}"
 
     def ask(self, *words):
-        """The JSON that a verb prints; several lines give a list."""
+        """The JSON that a verb prints; several values give a list."""
         done = subprocess.run(
             self._words(*words, "--json"),
             stdout=subprocess.PIPE,
@@ -108,7 +108,11 @@ class Daemon:
             timeout=LIMIT_S,
             env=self.environment,
         )
-        values = [json.loads(line) for line in done.stdout.splitlines() if line.strip()]
+        values, text, reader = [], done.stdout.strip(), json.JSONDecoder()
+        while text:
+            value, end = reader.raw_decode(text)
+            values.append(value)
+            text = text[end:].lstrip()
         return values[0] if len(values) == 1 else values
 
     def __enter__(self):

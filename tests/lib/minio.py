@@ -4,11 +4,13 @@
     with Minio(folder, "http://127.0.0.1:7080/hooks/uploads", auth="Bearer token") as minio:
         minio.s3.create_bucket("photos"); minio.s3.notify("photos")
 """
+import itertools
 import os
 import pathlib
 import socket
 import subprocess
 import sys
+import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from s3 import S3  # noqa: E402
@@ -49,6 +51,18 @@ class Minio:
     def waiting(self):
         """How many notifications wait in the queue on disk."""
         return sum(1 for path in (self.folder / "queue").rglob("*") if path.is_file())
+
+    def wait_notifying(self, bucket):
+        """MinIO is ready before its notification rules are loaded: a put in between is told to
+        nobody. Puts probe/N until one is queued."""
+        end = time.monotonic() + 60
+        before = self.waiting()
+        for n in itertools.count():
+            self.s3.put(bucket, f"probe/{n}", b"1")
+            if self.waiting() > before:
+                return
+            assert time.monotonic() < end, "MinIO sends no notifications"
+            time.sleep(0.05)
 
     def __enter__(self):
         self.start()

@@ -6,7 +6,8 @@
 #   minio.sh start DIR PORT URL [AUTH]    serves DIR on 127.0.0.1:PORT and returns when it is ready;
 #                                         notifications go to URL by the target
 #                                         arn:minio:sqs::hook:webhook, with the header
-#                                         "Authorization: AUTH", through a queue on disk
+#                                         "Authorization: AUTH", through a queue on disk, which has
+#                                         them before the client is answered (sync_events)
 #   minio.sh stop DIR | kill9 DIR
 #
 # User headrace, password headrace-secret.
@@ -59,7 +60,7 @@ start() {
     mkdir -p "$dir/data" "$dir/queue"
     dir=$(cd "$dir" && pwd)
     export MINIO_ROOT_USER=headrace MINIO_ROOT_PASSWORD=headrace-secret MINIO_BROWSER=off \
-        MINIO_UPDATE=off MINIO_CALLHOME_ENABLE=off GOMEMLIMIT=512MiB \
+        MINIO_UPDATE=off MINIO_CALLHOME_ENABLE=off GOMEMLIMIT=512MiB MINIO_API_SYNC_EVENTS=on \
         MINIO_NOTIFY_WEBHOOK_ENABLE_hook=on MINIO_NOTIFY_WEBHOOK_ENDPOINT_hook="$url" \
         MINIO_NOTIFY_WEBHOOK_AUTH_TOKEN_hook="$auth" \
         MINIO_NOTIFY_WEBHOOK_QUEUE_DIR_hook="$dir/queue" MINIO_NOTIFY_WEBHOOK_QUEUE_LIMIT_hook=100000
@@ -88,7 +89,7 @@ start) start "${@:2}" ;;
 stop) end "$2" TERM ;;
 kill9) end "$2" KILL ;;
 *)
-    sed -n '3,12s/^# \{0,1\}//p' "$0" >&2
+    sed -n '3,13s/^# \{0,1\}//p' "$0" >&2
     exit 2
     ;;
 esac

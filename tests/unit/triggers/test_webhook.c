@@ -461,6 +461,7 @@ static void emit_packs_as_if_it_had_come(void **state) {
     hr_node *options = hr_node_add(NULL, HR_NODE_MAP, NULL);
     hr_node *headers = hr_node_add(options, HR_NODE_MAP, "headers");
     hr_node_add_text(headers, "x-github-event", "issues", 0);
+    hr_node_add_text(options, "X-GitHub-Delivery", "d-9", 0);
     hr_builder builder = {0};
     hr_error err = {0};
 
@@ -474,6 +475,7 @@ static void emit_packs_as_if_it_had_come(void **state) {
     assert_int_equal(builder.count, 1);
     bench.offers[bench.offer_count++] = hr_builder_finish(&builder, 0, 0);
     assert_string_equal(part(hr_batch_type, 0), "com.github.issues.a");
+    assert_string_equal(part(hr_batch_id, 0), "d-9");
     hr_builder_fini(&builder);
     hr_node_free(options);
 }
