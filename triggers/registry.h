@@ -7,6 +7,7 @@
 #include "broker/trigger.h"
 
 extern const hr_trigger_ops hr_cron_ops;
+extern const hr_trigger_ops hr_demo_ops;
 extern const hr_trigger_ops hr_storage_ops;
 extern const hr_trigger_ops hr_webhook_ops;
 
