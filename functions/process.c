@@ -100,7 +100,7 @@ static void on_gone(worker *w, const char *why) {
     pool *p = w->pool;
     bool was_ready = w->is_ready;
     close_worker(w);
-    char text[TAIL_BYTES * 2];
+    char text[TAIL_BYTES * 2 + 32];
     snprintf(text, sizeof text, "%s%s%s", w->garbage[0] != '\0' ? w->garbage : why,
              w->tail[0] == '\0' ? "" : "; last output: ", w->tail);
     if (p->is_stopping) {
