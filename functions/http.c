@@ -17,6 +17,7 @@ typedef struct push {
     hr_runtime runtime; /* first */
     hr_http_client *client;
     const char *url, *template;
+    const char *shown; /* for error texts: the address of a chat is a secret */
     const hr_node *headers, *tls;
     int mode;
     uint32_t open;
@@ -93,13 +94,13 @@ static void on_answered(void *data, const hr_http_answered *answer) {
     char why[WHY_BYTES];
     int status = answer->status;
     if (status == 0) {
-        snprintf(why, sizeof why, "POST %.120s: %s", p->push->url, answer->error);
+        snprintf(why, sizeof why, "POST %.120s: %s", p->push->shown, answer->error);
         except(p, HR_OUTCOME_RETRY, -1, why);
     } else if (status >= 200 && status < 300) {
         keep_answer(p, answer);
     } else {
         size_t size = answer->body.size < 120 ? answer->body.size : 120;
-        snprintf(why, sizeof why, "POST %.120s answered %d%s%.*s", p->push->url, status,
+        snprintf(why, sizeof why, "POST %.120s answered %d%s%.*s", p->push->shown, status,
                  size > 0 ? ": " : "", (int)size, (const char *)answer->body.bytes);
         bool waits = (status == 429 || status == 503) && answer->retry_after_ms >= 0;
         bool is_ours = status >= 400 && status < 500 && status != 408 && status != 429;
@@ -224,6 +225,8 @@ static hr_code init_http(hr_runtime *self, hr_error *err) {
     const hr_node *config = self->kind_config;
     bool is_map = config->kind == HR_NODE_MAP;
     p->url = is_map ? hr_node_text(config, "url", NULL) : config->text;
+    const hr_node *url = is_map ? hr_node_get(config, "url") : config;
+    p->shown = url != NULL && url->secret ? "http" : p->url;
     p->headers = hr_node_get(config, "headers");
     p->tls = hr_node_get(config, "tls");
     p->mode = strcmp(hr_node_text(config, "mode", "binary"), "structured") == 0 ? MODE_STRUCTURED
@@ -242,6 +245,7 @@ static hr_code init_notify(hr_runtime *self, hr_error *err) {
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds && p->url == NULL; i++) {
         p->url = hr_node_text(self->kind_config, kinds[i].key, NULL);
         p->mode = kinds[i].mode;
+        p->shown = kinds[i].key;
     }
     p->template = hr_node_text(self->kind_config, "text", "{type} {subject}");
     return p->url == NULL

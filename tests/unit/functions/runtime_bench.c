@@ -141,7 +141,9 @@ static void add_pair(hr_node *map, const char *key, const char *value) {
 hr_code bench_open(runtime_bench *bench, const char *kind, const char *const *pairs,
                    hr_error *err) {
     bench_file(bench, ".made", "");
-    bench->loop = hr_loop_new();
+    if (bench->loop == NULL) {
+        bench->loop = hr_loop_new();
+    }
     if (hr_spawner_start(bench->loop, err) != HR_OK) {
         fail_msg("%s", err->text);
     }

@@ -9,7 +9,7 @@
 enum { BENCH_EVENTS = 8, BENCH_WAIT_MS = 10000 };
 
 typedef struct runtime_bench {
-    hr_loop *loop;
+    hr_loop *loop; /* made by bench_open() when NULL */
     hr_runtime *runtime;
     hr_node *config;
     char folder[64]; /* config_dir and state_dir, made anew */
