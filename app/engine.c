@@ -373,6 +373,10 @@ static void check_finished(hr_engine *e) {
             return;
         }
     }
+    if (e->http != NULL && !e->is_http_stopped) { /* its open requests were answered by then */
+        e->is_http_stopped = true;
+        hr_http_server_stop(e->http);
+    }
     if (!hr_dispatch_is_idle(e->dispatch)) {
         return;
     }
@@ -417,9 +421,6 @@ void hr_engine_stop(hr_engine *e, uint32_t grace_ms, void (*stopped)(void *data)
         if (t->is_started && !t->is_stopped) {
             t->object->ops->stop(t->object);
         }
-    }
-    if (e->http != NULL) {
-        hr_http_server_stop(e->http);
     }
     hr_input input = {.kind = HR_IN_DRAIN};
     hr_engine_input(e, &input);

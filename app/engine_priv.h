@@ -111,7 +111,7 @@ struct hr_engine {
     uint64_t feed_quota;
     hr_timer *wake, *grace, *tick;
     uint64_t wake_ns, chance, emit_ticket;
-    bool is_stepping, is_intake_open, is_stopping, is_finishing;
+    bool is_stepping, is_intake_open, is_stopping, is_finishing, is_http_stopped;
     queued_input *queue, **queue_end;
     void (*stopped)(void *data);
     void *stopped_data;

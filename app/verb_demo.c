@@ -29,7 +29,7 @@ static const char config_text[] =
     "functions:\n"
     "  hot:\n"
     "    from: temps\n"
-    "    when: data.celsius > 30\n"
+    "    when: data.celsius > 28\n"
     "    shell: 'printf \"{\\\"alert\\\": \\\"%s is hot\\\"}\" \"$CE_DEVICE\"'\n"
     "  alert:\n"
     "    from: hot                          # what hot prints is a new event\n"
