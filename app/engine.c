@@ -444,6 +444,10 @@ int hr_engine_port(const hr_engine *e) {
     return e->http == NULL ? 0 : hr_http_server_port(e->http);
 }
 
+bool hr_engine_is_empty(const hr_engine *e) {
+    return e->trigger_count == 0;
+}
+
 hr_history *hr_engine_history(hr_engine *e) {
     return e->history;
 }

@@ -43,6 +43,9 @@ void hr_engine_free(hr_engine *take_engine);
 /* The port of the webhook server, 0: none. */
 int hr_engine_port(const hr_engine *engine);
 
+/* No triggers configured? */
+bool hr_engine_is_empty(const hr_engine *engine);
+
 /* The history, for taps. */
 hr_history *hr_engine_history(hr_engine *engine);
 

@@ -114,6 +114,17 @@ static void load_parked(void *data, const hr_row *row) {
     e->parked[e->parked_count++] = *row;
 }
 
+static void load_function(void *data, uint32_t function, const char *name, bool removed) {
+    (void)function;
+    hr_engine *e = data;
+    if (!removed && hr_engine_function(e, name) == NULL) {
+        hr_log(HR_LOG_WARN, "headrace",
+               "the function '%s' stands in the state but not in the configuration: its pending "
+               "events wait until it is back (renamed? write was: %s)",
+               name, name);
+    }
+}
+
 static void load_dead(void *data, uint64_t count) {
     hr_engine *e = data;
     e->dead_count = count;
@@ -122,6 +133,7 @@ static void load_dead(void *data, uint64_t count) {
 hr_code hr_engine_load(hr_engine *e, uint32_t only_feed, hr_error *err) {
     hr_store_loader loader = {.data = e,
                               .feed = load_feed,
+                              .function = only_feed == 0 ? load_function : NULL,
                               .checkpoint = load_checkpoint,
                               .parked = load_parked,
                               .dead = only_feed == 0 ? load_dead : NULL};

@@ -27,6 +27,9 @@ static size_t config_paths(const hr_args *args, const char **paths) {
 static void on_started(void *data, hr_engine *engine) {
     const char *state = data;
     int port = hr_engine_port(engine);
+    if (hr_engine_is_empty(engine)) {
+        hr_log(HR_LOG_WARN, "headrace", "the configuration has no triggers: nothing will happen");
+    }
     if (port != 0) {
         hr_log(HR_LOG_INFO, "headrace", "running; state in %s; webhooks on port %d", state, port);
     } else {

@@ -92,7 +92,9 @@ void hr_loop_free(hr_loop *loop) {
         run_messages(loop);
     }
     uv_walk(&loop->uv, close_any, loop);
-    uv_run(&loop->uv, UV_RUN_DEFAULT);
+    while (uv_loop_alive(&loop->uv)) { /* a stop() from outside run() ends the first turn early */
+        uv_run(&loop->uv, UV_RUN_DEFAULT);
+    }
     HR_ASSERT(uv_loop_close(&loop->uv) == 0);
     pthread_mutex_destroy(&loop->mutex);
     hr_free(loop);
