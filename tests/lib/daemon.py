@@ -67,8 +67,8 @@ class Daemon:
             raise AssertionError(f"no line '{pattern}' within {LIMIT_S} s:\n{log}")
         return line
 
-    def start(self):
-        begin = len(self.lines)
+    def launch(self):
+        """Starts the process and waits for nothing."""
         self.process = subprocess.Popen(
             self._words("run", "-c", self.config),
             stdout=subprocess.PIPE,
@@ -79,6 +79,10 @@ class Daemon:
         )
         self.reader = threading.Thread(target=self._read, args=(self.process.stdout,), daemon=True)
         self.reader.start()
+
+    def start(self):
+        begin = len(self.lines)
+        self.launch()
         self.wait_line(r"\brunning\b", begin)
 
     def stop(self):

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The handlers of tests/prove: each writes one line an event (function id key hash) to PROVE_LOG."""
+import os
+import time
+
+import headrace
+from prove_digest import canonical, digest
+
+_log = os.open(os.environ["PROVE_LOG"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+
+
+def _write(ctx, id_, key, hash_):
+    os.write(_log, f"{ctx.function} {id_} {key} {hash_}\n".encode())
+
+
+def _fate(event, fate):
+    if fate == "dead":
+        raise headrace.Dead("asked for it")
+    if fate == "retry" and event.attempt == 1:
+        raise ValueError("the first try fails")
+    if fate == "slow":  # so that events wait when the daemon dies
+        time.sleep(0.05)
+
+
+def order(event, ctx):
+    _fate(event, event.data["fate"])
+    _write(ctx, event.id, event.data["key"], digest(event.raw))
+
+
+def upload(event, ctx):
+    """Its id is the sequencer, which the prover chose; the result goes on to `after`."""
+    _write(ctx, event.data["sequencer"], event.data["key"], digest(canonical(event.data["record"])))
+    return {"sequencer": event.data["sequencer"], "key": event.data["key"],
+            "hash": digest(canonical(event.data["record"]))}
+
+
+def after(event, ctx):
+    _write(ctx, event.data["sequencer"], event.data["key"], event.data["hash"])
+
+
+def tick(event, ctx):
+    _write(ctx, event.id, "ticks", digest(event.data["scheduled"].encode()))
