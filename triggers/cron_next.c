@@ -84,6 +84,7 @@ static uint32_t days_in_month(const hr_cron *cron, int64_t year, int month) {
 
 /* The lowest set bit of mask at or above from, -1: none. */
 static int bit_from(uint64_t mask, int from) {
+    HR_ASSERT(from >= 0);
     mask = from > 63 ? 0 : mask >> from << from;
     return mask == 0 ? -1 : __builtin_ctzll(mask);
 }
@@ -217,7 +218,7 @@ size_t hr_cron_newest(const hr_cron *cron, const hr_zone *zone, int64_t after_us
     bool more = false;
     size_t count = 0;
     /* Ever wider windows that end at until, so that the cost does not grow with the time away. */
-    for (int64_t span_us = 4 * SECOND_US; after_us < until_us; span_us *= 2) {
+    for (int64_t span_us = INT64_C(4) * SECOND_US; after_us < until_us; span_us *= 2) {
         bool is_whole = span_us >= until_us - after_us;
         int64_t from_us = is_whole ? after_us : until_us - span_us;
         count = 0;

@@ -83,7 +83,7 @@ int64_t hr_zone_instant(const hr_zone *zone, int64_t wall_s, bool *out_gap) {
             hr_zone_interval(zone, wall_s - hr_zone_offset(zone, interval + 1)) <= interval) {
             /* Past the end of this one, before the start of the next: in the gap between them,
              * whose end is the first second of the next. */
-            int64_t low = wall_s - 2 * DAY;
+            int64_t low = wall_s - INT64_C(2) * DAY;
             int64_t high = utc_s;
             while (high - low > 1) {
                 int64_t middle = low + (high - low) / 2;
