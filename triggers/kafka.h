@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The trigger "kafka": the loop's side (kafka.c) and its thread's side (kafka_source.c).
+ *
+ * The thread does everything with the client: it reads, packs and commits, and posts messages to
+ * the loop. The loop answers with credit and with what is settled, in atomics of the partition.
+ * Rule:  a position of the host is the Kafka offset + 1, since positions start at 1. */
+#ifndef HR_TRIGGERS_KAFKA_H
+#define HR_TRIGGERS_KAFKA_H
+
+#include "broker/trigger.h"
+#include "triggers/kafka_record.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+typedef struct kafka_trigger kafka_trigger;
+
+/* Made by the thread when first assigned, freed with the trigger. */
+typedef struct kafka_partition {
+    kafka_trigger *owner;
+    hr_kafka_origin origin;
+    int32_t number;
+    char *identity;
+    /* the loop's; the thread reads them after its call was answered */
+    uint32_t feed;
+    uint64_t known;
+    bool is_listed;
+    /* both sides */
+    _Atomic uint32_t credit;
+    _Atomic uint64_t low;
+    atomic_bool is_revoking;
+    /* the thread's */
+    int64_t committed; /* offset last committed, -1: none in this assignment */
+    int64_t next;      /* offset after the last one read */
+} kafka_partition;
+
+struct kafka_trigger {
+    hr_trigger trigger;
+    hr_kafka_options options;
+    hr_kafka_callbacks callbacks;
+    hr_kafka_format format;
+    int64_t start;
+    char *brokers, *group, *instance_id, *client_id;
+    char **topics;
+    hr_kafka_setting *properties;
+    bool has_thread;
+    pthread_t thread;
+    int wake_fd;
+    atomic_bool is_stopping;
+    _Atomic uint32_t rejects; /* posted and not yet taken by the loop */
+    pthread_mutex_t lock;
+    pthread_cond_t answered;
+    bool is_answered, is_refused; /* under the lock: the call that the thread waits for */
+    /* the loop's: partitions that were ever assigned */
+    kafka_partition **listed;
+    size_t listed_count;
+    /* the thread's */
+    hr_kafka *client;
+    hr_kafka_packer packer;
+    hr_builder builder;
+    kafka_partition **known, **active; /* active: by slot */
+    size_t known_count, active_count;
+    char *cluster;
+    bool is_joined, is_fatal, is_missing;
+    hr_trigger_up up;
+    char reason[HR_ERROR_TEXT_BYTES * 2];
+    uint64_t commit_ns, gauge_ns, probe_ns;
+    kafka_partition *packing;
+};
+
+enum { KAFKA_REJECT_BYTES = 64 << 10 };
+
+typedef enum kafka_word {
+    KAFKA_ASSIGN, /* the thread waits for the answer */
+    KAFKA_BEGIN,
+    KAFKA_DELIVER,
+    KAFKA_REJECT,
+    KAFKA_REVOKE,
+    KAFKA_STATE,
+    KAFKA_LAG,
+    KAFKA_STOPPED
+} kafka_word;
+
+/* From the thread to the loop; carried out in order. */
+typedef struct kafka_message {
+    hr_message head;
+    kafka_trigger *owner;
+    kafka_word word;
+    kafka_partition **partitions; /* ASSIGN, REVOKE: borrowed while the thread waits */
+    size_t count;
+    kafka_partition *partition;
+    uint64_t position;
+    hr_batch *batch;
+    hr_trigger_up up;
+    int64_t number;
+    char *text; /* owned: why, reason */
+    hr_buffer raw;
+} kafka_message;
+
+/* Runs one message and frees it.  Thread: loop. */
+void kafka_on_message(hr_message *message);
+
+/* Opens the client; errors as hr_kafka_new. Then the thread runs until is_stopping; its last
+ * message is KAFKA_STOPPED.  Thread: loop. */
+hr_code kafka_source_start(kafka_trigger *self, hr_error *err);
+
+/* Waits for the end of the thread and frees what it made.  Thread: loop. */
+void kafka_source_fini(kafka_trigger *self);
+
+/* Lets the thread look again.  Thread: any. */
+void kafka_wake(kafka_trigger *self);
+
+#endif

@@ -1,0 +1,477 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The thread of the trigger "kafka": it alone speaks with the client. */
+#include "triggers/kafka.h"
+
+#include "core/log.h"
+#include "core/memory.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <time.h>
+#include <unistd.h>
+
+enum {
+    IDLE_MS = 500,
+    REVOKE_WAIT_MS = 6000,
+    BUSY_WAIT_MS = 10000, /* a former revocation of the same partition still runs */
+    COMMIT_WAIT_MS = 3000,
+    RESOLVE_WAIT_MS = 5000,
+    CLOSE_WAIT_MS = 5000,
+    AGAIN_MS = 2000, /* between attempts with a new client after a fatal error */
+    REJECTS_MAX = 4096
+};
+
+static const uint64_t second = UINT64_C(1000000000);
+
+/* ---- to the loop ---- */
+
+static kafka_message *message_of(kafka_trigger *self, kafka_word word) {
+    kafka_message *message = hr_alloc(sizeof *message);
+    message->head.run = kafka_on_message;
+    message->owner = self;
+    message->word = word;
+    return message;
+}
+
+static void post(kafka_message *take_message) {
+    hr_loop_post(take_message->owner->trigger.loop, &take_message->head);
+}
+
+/* Posts and waits until the loop has answered. false: refused. */
+static bool call(kafka_trigger *self, kafka_word word, kafka_partition **partitions, size_t count) {
+    kafka_message *message = message_of(self, word);
+    message->partitions = partitions;
+    message->count = count;
+    pthread_mutex_lock(&self->lock);
+    self->is_answered = false;
+    pthread_mutex_unlock(&self->lock);
+    post(message);
+    pthread_mutex_lock(&self->lock);
+    while (!self->is_answered) {
+        pthread_cond_wait(&self->answered, &self->lock);
+    }
+    bool is_refused = self->is_refused;
+    pthread_mutex_unlock(&self->lock);
+    return !is_refused;
+}
+
+/* Waits until none of the partitions is being revoked. false: not in time. */
+static bool wait_revoked(kafka_trigger *self, kafka_partition **partitions, size_t count,
+                         int wait_ms) {
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += wait_ms / 1000;
+    bool is_late = false;
+    pthread_mutex_lock(&self->lock);
+    for (size_t i = 0; i < count && !is_late;) {
+        if (!atomic_load(&partitions[i]->is_revoking)) {
+            i++;
+        } else {
+            is_late = pthread_cond_timedwait(&self->answered, &self->lock, &until) != 0;
+        }
+    }
+    pthread_mutex_unlock(&self->lock);
+    return !is_late;
+}
+
+/* ---- state ---- */
+
+static void say(kafka_trigger *self, hr_trigger_up up, const char *reason) {
+    const char *text = reason == NULL ? "" : reason;
+    if (self->up == up && strcmp(self->reason, text) == 0) {
+        return;
+    }
+    self->up = up;
+    snprintf(self->reason, sizeof self->reason, "%s", text);
+    kafka_message *message = message_of(self, KAFKA_STATE);
+    message->up = up;
+    message->text = reason == NULL ? NULL : hr_copy_text(self->reason);
+    post(message);
+}
+
+/* Is the address in an error that of a broker nobody configured? */
+static bool is_advertised(const kafka_trigger *self, const char *text) {
+    const char *at = strstr(text, "://");
+    at = at == NULL ? text : at + 3;
+    size_t size = strcspn(at, "/");
+    if (at[size] == '\0' || size == 0 || size > 255 || memchr(at, ':', size) == NULL ||
+        strncmp(at + size, "/bootstrap", 10) == 0) {
+        return false;
+    }
+    char address[256];
+    memcpy(address, at, size);
+    address[size] = '\0';
+    return strchr(address, ' ') == NULL && strstr(self->brokers, address) == NULL;
+}
+
+static void on_trouble(void *data, hr_kafka_trouble kind, const char *text) {
+    kafka_trigger *self = data;
+    const char *mechanism = self->options.mechanism;
+    char full[HR_ERROR_TEXT_BYTES * 2];
+    snprintf(full, sizeof full, "%s", text);
+    switch (kind) {
+    case HR_KAFKA_UNREACHABLE:
+        if (self->is_joined) {
+            return; /* others remain, or ALL_DOWN follows */
+        }
+        break;
+    case HR_KAFKA_ALL_DOWN:
+        break;
+    case HR_KAFKA_REFUSED:
+        if (mechanism != NULL && strncmp(mechanism, "SCRAM", 5) == 0 &&
+            hr_kafka_version() < 0x020601ff) {
+            snprintf(full, sizeof full,
+                     "%s (librdkafka before 2.6.1 cannot log in by SCRAM to Kafka 4.x even with "
+                     "the right password: use a newer librdkafka, or PLAIN over TLS)",
+                     text);
+        }
+        break;
+    case HR_KAFKA_MISSING_TOPIC:
+        self->is_missing = true;
+        break;
+    case HR_KAFKA_FATAL:
+        self->is_fatal = true;
+        break;
+    case HR_KAFKA_OTHER:
+        hr_log(HR_LOG_WARN, self->trigger.name, "%s", text);
+        return;
+    }
+    if ((kind == HR_KAFKA_UNREACHABLE || kind == HR_KAFKA_ALL_DOWN) && is_advertised(self, text)) {
+        snprintf(full, sizeof full,
+                 "%s (this address is not in `brokers`: it is what the broker tells its clients, "
+                 "advertised.listeners, and must be reachable from here)",
+                 text);
+    }
+    say(self, HR_TRIGGER_DOWN, full);
+}
+
+/* ---- the assignment ---- */
+
+static kafka_partition *partition_of(kafka_trigger *self, const hr_kafka_place *place) {
+    for (size_t i = 0; i < self->known_count; i++) {
+        kafka_partition *p = self->known[i];
+        if (p->number == place->partition && strcmp(p->origin.topic, place->topic) == 0) {
+            return p;
+        }
+    }
+    kafka_partition *p = hr_alloc(sizeof *p);
+    p->owner = self;
+    p->number = place->partition;
+    hr_kafka_origin_init(&p->origin, self->trigger.name, place->topic, place->partition);
+    p->identity =
+        hr_format("%s/%s/%s/%d", self->cluster, self->group, place->topic, (int)place->partition);
+    self->known = hr_realloc(self->known, (self->known_count + 1) * sizeof *self->known);
+    self->known[self->known_count++] = p;
+    return p;
+}
+
+/* S17: the larger of what the store and the group know. */
+static void start_from_known(const kafka_partition *p, hr_kafka_place *place) {
+    if (p->known != UINT64_MAX && p->known >= 1 && (int64_t)(p->known - 1) > place->offset) {
+        place->offset = (int64_t)(p->known - 1);
+    }
+}
+
+/* A partition that appeared later is read from its beginning: another of its topic is known. */
+static bool is_late(const hr_kafka_place *places, const bool *is_new, size_t count, size_t index) {
+    for (size_t i = 0; i < count; i++) {
+        if (!is_new[i] && strcmp(places[i].topic, places[index].topic) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool resolve(kafka_trigger *self, hr_kafka_place *places, size_t count) {
+    hr_error err = {0};
+    bool *is_new = hr_alloc_array(count + 1, sizeof *is_new);
+    for (size_t i = 0; i < count; i++) {
+        start_from_known(self->active[i], &places[i]);
+        is_new[i] = places[i].offset < 0;
+    }
+    bool is_done = true;
+    for (size_t i = 0; i < count && is_done; i++) {
+        if (is_new[i]) {
+            int64_t start = is_late(places, is_new, count, i) ? HR_KAFKA_EARLIEST : self->start;
+            is_done = hr_kafka_resolve(self->client, places[i].topic, places[i].partition, start,
+                                       RESOLVE_WAIT_MS, &places[i].offset, &err) == HR_OK;
+        }
+    }
+    if (!is_done) {
+        hr_log(HR_LOG_WARN, self->trigger.name, "where to start cannot be asked: %s", err.text);
+    }
+    hr_free(is_new);
+    return is_done;
+}
+
+static void settle(kafka_trigger *self) {
+    for (size_t i = 0; i < self->active_count; i++) {
+        atomic_store(&self->active[i]->is_revoking, true);
+    }
+    call(self, KAFKA_REVOKE, self->active, self->active_count);
+    if (!wait_revoked(self, self->active, self->active_count, REVOKE_WAIT_MS)) {
+        hr_log(HR_LOG_WARN, self->trigger.name,
+               "partitions were given away before all was settled");
+    }
+}
+
+static bool on_assigned(void *data, hr_kafka_place *places, size_t count) {
+    kafka_trigger *self = data;
+    if (self->cluster == NULL) {
+        self->cluster = hr_kafka_cluster(self->client, RESOLVE_WAIT_MS);
+    }
+    if (self->cluster == NULL || atomic_load(&self->is_stopping)) {
+        return false;
+    }
+    self->active = hr_realloc(self->active, (count + 1) * sizeof *self->active);
+    for (size_t i = 0; i < count; i++) {
+        self->active[i] = partition_of(self, &places[i]);
+    }
+    if (!wait_revoked(self, self->active, count, BUSY_WAIT_MS)) {
+        return false;
+    }
+    self->active_count = count;
+    bool is_ours = count == 0 || call(self, KAFKA_ASSIGN, self->active, count);
+    if (!is_ours || !resolve(self, places, count)) {
+        settle(self);
+        self->active_count = 0;
+        return false;
+    }
+    for (size_t i = 0; i < count; i++) {
+        kafka_partition *p = self->active[i];
+        p->next = places[i].offset;
+        p->committed = -1;
+        atomic_store(&p->low, (uint64_t)places[i].offset + 1);
+        kafka_message *message = message_of(self, KAFKA_BEGIN);
+        message->partition = p;
+        message->position = (uint64_t)places[i].offset + 1;
+        post(message);
+    }
+    self->is_joined = true;
+    self->is_missing = self->is_missing && count == 0;
+    self->commit_ns = self->gauge_ns = 0;
+    if (!self->is_missing) {
+        say(self, HR_TRIGGER_UP, NULL);
+    }
+    return true;
+}
+
+/* Commits what is settled and not yet committed; all of it when there is time to wait. */
+static void commit(kafka_trigger *self, int wait_ms) {
+    uint32_t *slots = hr_alloc_array(self->active_count + 1, sizeof *slots);
+    int64_t *offsets = hr_alloc_array(self->active_count + 1, sizeof *offsets);
+    size_t count = 0;
+    for (size_t i = 0; i < self->active_count; i++) {
+        kafka_partition *p = self->active[i];
+        uint64_t low = atomic_load(&p->low);
+        int64_t offset = low == 0 ? -1 : (int64_t)(low - 1);
+        if (offset >= 0 && (wait_ms > 0 || offset > p->committed)) {
+            slots[count] = (uint32_t)i;
+            offsets[count++] = offset;
+            p->committed = offset;
+        }
+    }
+    hr_error err = {0};
+    if (count > 0 && hr_kafka_commit(self->client, slots, offsets, count, wait_ms, &err) != HR_OK) {
+        hr_log(HR_LOG_WARN, self->trigger.name, "the group's offsets were not committed: %s",
+               err.text);
+    }
+    hr_free(slots);
+    hr_free(offsets);
+}
+
+static void on_revoked(void *data, bool is_lost) {
+    kafka_trigger *self = data;
+    if (self->active_count > 0) {
+        settle(self);
+        if (!is_lost && !self->is_fatal) {
+            commit(self, COMMIT_WAIT_MS);
+        }
+    }
+    self->active_count = 0;
+    self->is_joined = false;
+}
+
+static void on_lost(void *data, uint32_t slot, int64_t wanted, int64_t offset) {
+    kafka_trigger *self = data;
+    const kafka_partition *p = self->active[slot];
+    hr_log(HR_LOG_ERROR, self->trigger.name,
+           wanted < offset ? "%s/%d: the records from %lld to %lld were deleted before they were "
+                             "read; reading goes on after them"
+                           : "%s/%d: offset %lld is beyond the end, %lld: the topic was shortened "
+                             "or made anew",
+           p->origin.topic, (int)p->number, (long long)wanted,
+           (long long)(wanted < offset ? offset - 1 : offset));
+}
+
+/* ---- records ---- */
+
+static void flush(kafka_trigger *self, kafka_partition *p) {
+    hr_batch *batch = hr_builder_finish(&self->builder, p->feed, hr_real_us());
+    if (batch == NULL) {
+        return;
+    }
+    uint32_t credit = atomic_load(&p->credit), less;
+    do {
+        less = credit > batch->count ? credit - batch->count : 0;
+    } while (!atomic_compare_exchange_weak(&p->credit, &credit, less));
+    kafka_message *message = message_of(self, KAFKA_DELIVER);
+    message->batch = batch;
+    post(message);
+}
+
+static void on_record(void *data, const hr_kafka_record *record) {
+    kafka_trigger *self = data;
+    kafka_partition *p = self->packing;
+    uint64_t position = (uint64_t)record->offset + 1;
+    hr_error err = {0};
+    hr_code code = hr_kafka_pack(&self->packer, &p->origin, record, position, &self->builder, &err);
+    if (code == HR_E_TOO_LARGE) {
+        flush(self, p);
+        code = hr_kafka_pack(&self->packer, &p->origin, record, position, &self->builder, &err);
+    }
+    p->next = record->offset + 1;
+    if (code != HR_OK) {
+        size_t size =
+            record->value.size < KAFKA_REJECT_BYTES ? record->value.size : KAFKA_REJECT_BYTES;
+        kafka_message *message = message_of(self, KAFKA_REJECT);
+        message->text = hr_format("%s/%d/%lld: %s", p->origin.topic, (int)p->number,
+                                  (long long)record->offset, err.text);
+        hr_buffer_add(&message->raw, record->value.bytes, size);
+        atomic_fetch_add(&self->rejects, 1);
+        post(message);
+    }
+}
+
+/* Takes what there is credit for. true: there may be more. */
+static bool drain(kafka_trigger *self) {
+    bool is_more = false;
+    for (size_t i = 0; i < self->active_count; i++) {
+        kafka_partition *p = self->active[i];
+        uint32_t credit = atomic_load(&p->credit);
+        if (credit == 0 || atomic_load(&self->rejects) > REJECTS_MAX) {
+            continue;
+        }
+        uint32_t max = credit < HR_BATCH_MAX ? credit : HR_BATCH_MAX;
+        self->packing = p;
+        uint32_t got = hr_kafka_take(self->client, (uint32_t)i, max, on_record, self);
+        flush(self, p);
+        is_more = is_more || got > 0;
+    }
+    return is_more;
+}
+
+static void tick(kafka_trigger *self) {
+    uint64_t now = hr_mono_ns();
+    if (now - self->commit_ns >= second) {
+        self->commit_ns = now;
+        commit(self, 0);
+    }
+    if (now - self->gauge_ns >= 2 * second && self->is_joined) {
+        self->gauge_ns = now;
+        kafka_message *message = message_of(self, KAFKA_LAG);
+        for (size_t i = 0; i < self->active_count; i++) {
+            uint64_t low = atomic_load(&self->active[i]->low);
+            int64_t end = hr_kafka_end(self->client, (uint32_t)i);
+            int64_t at = low == 0 ? self->active[i]->next : (int64_t)(low - 1);
+            message->number += end > at ? end - at : 0;
+        }
+        post(message);
+    }
+    if (self->up == HR_TRIGGER_DOWN && self->is_joined && !self->is_missing &&
+        now - self->probe_ns >= second) {
+        self->probe_ns = now;
+        if (hr_kafka_probe(self->client, 300)) {
+            say(self, HR_TRIGGER_UP, NULL);
+        }
+    }
+}
+
+/* ---- the thread ---- */
+
+static void wait_for_work(const kafka_trigger *self, int timeout_ms) {
+    struct pollfd fd = {.fd = self->wake_fd, .events = POLLIN};
+    if (poll(&fd, 1, timeout_ms) > 0) {
+        uint64_t count;
+        ssize_t got = read(self->wake_fd, &count, sizeof count);
+        (void)got; /* only clears it */
+    }
+}
+
+static void close_client(kafka_trigger *self) {
+    if (self->client != NULL && !hr_kafka_close(self->client, CLOSE_WAIT_MS)) {
+        hr_log(HR_LOG_WARN, self->trigger.name, "librdkafka did not close in time; it is left");
+    }
+    self->client = NULL;
+}
+
+/* A consumer with a fatal error (fenced by another of the same id, mostly) never recovers. */
+static void start_anew(kafka_trigger *self) {
+    close_client(self);
+    wait_for_work(self, AGAIN_MS);
+    hr_error err = {0};
+    if (!atomic_load(&self->is_stopping) &&
+        hr_kafka_new(&self->options, &self->callbacks, &self->client, &err) != HR_OK) {
+        say(self, HR_TRIGGER_DOWN, err.text);
+        return;
+    }
+    self->is_fatal = false;
+}
+
+static void *run(void *data) {
+    kafka_trigger *self = data;
+    while (!atomic_load(&self->is_stopping)) {
+        if (self->is_fatal) {
+            start_anew(self);
+            continue;
+        }
+        hr_kafka_serve(self->client);
+        bool is_more = drain(self);
+        tick(self);
+        wait_for_work(self, is_more ? 0 : IDLE_MS);
+    }
+    close_client(self);
+    post(message_of(self, KAFKA_STOPPED));
+    return NULL;
+}
+
+hr_code kafka_source_start(kafka_trigger *self, hr_error *err) {
+    self->callbacks = (hr_kafka_callbacks){.assigned = on_assigned,
+                                           .revoked = on_revoked,
+                                           .lost = on_lost,
+                                           .trouble = on_trouble,
+                                           .data = self};
+    hr_code code = hr_kafka_new(&self->options, &self->callbacks, &self->client, err);
+    if (code != HR_OK) {
+        return code;
+    }
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int failed = pthread_create(&self->thread, NULL, run, self);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (failed != 0) {
+        close_client(self);
+        return hr_fail(err, HR_E_IO, failed, "thread: %s", strerror(failed));
+    }
+    self->has_thread = true;
+    return HR_OK;
+}
+
+void kafka_source_fini(kafka_trigger *self) {
+    if (self->has_thread) {
+        pthread_join(self->thread, NULL);
+        self->has_thread = false;
+    }
+    for (size_t i = 0; i < self->known_count; i++) {
+        hr_kafka_origin_fini(&self->known[i]->origin);
+        hr_free(self->known[i]->identity);
+        hr_free(self->known[i]);
+    }
+    hr_free(self->known);
+    hr_free(self->active);
+    hr_free(self->cluster);
+    hr_kafka_packer_fini(&self->packer);
+    hr_builder_fini(&self->builder);
+}
