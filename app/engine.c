@@ -30,6 +30,11 @@ static void on_unit_done(hr_unit *unit, hr_code result) {
                           "nothing acknowledged is lost, mend the disk and start again");
         return;
     }
+    if (result != HR_OK && result != HR_E_STORE_FULL && result != HR_E_STOPPING &&
+        result != HR_E_FENCED) { /* kept and tried again, but never in silence */
+        hr_log(HR_LOG_ERROR, "store", "a unit of function %u on feed %u was refused: %s",
+               (unsigned)unit->function, (unsigned)unit->feed, hr_code_meaning(result));
+    }
     hr_input input = {.kind = HR_IN_DURABLE, .durable = {.unit = unit, .result = result}};
     hr_engine_input(e, &input);
 }
@@ -253,8 +258,7 @@ void hr_engine_input(hr_engine *e, const hr_input *input) {
     check_finished(e);
 }
 
-static const char *name_feed(void *data, uint32_t feed) {
-    hr_engine *e = data;
+const char *hr_engine_feed_name(const hr_engine *e, uint32_t feed) {
     engine_trigger *t = hr_engine_trigger_of(e, feed);
     if (t != NULL) {
         return t->name;
@@ -268,6 +272,10 @@ static const char *name_feed(void *data, uint32_t feed) {
         }
     }
     return NULL;
+}
+
+static const char *name_feed(void *data, uint32_t feed) {
+    return hr_engine_feed_name(data, feed);
 }
 
 static const char *name_function(void *data, uint32_t function) {

@@ -193,7 +193,7 @@ hr_code hr_engine_replay(hr_engine *e, engine_function *f, const hr_row *dead, u
     }
     hr_row end = {.kind = HR_ROW_DEAD_END,
                   .position = dead->position,
-                  .state = 1,
+                  .state = HR_DEAD_REPLAYED,
                   .at_ms = hr_real_us() / 1000};
     hr_engine_inject(e, f, batch, &end, ticket);
     return HR_OK;
@@ -203,7 +203,7 @@ hr_code hr_engine_replay(hr_engine *e, engine_function *f, const hr_row *dead, u
 void hr_engine_drop(hr_engine *e, const hr_row *dead, uint64_t ticket) {
     hr_row end = {.kind = HR_ROW_DEAD_END,
                   .position = dead->position,
-                  .state = 2,
+                  .state = HR_DEAD_DROPPED,
                   .at_ms = hr_real_us() / 1000};
     hr_input input = {
         .kind = HR_IN_OFFER,

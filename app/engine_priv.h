@@ -123,6 +123,8 @@ struct hr_engine {
 void hr_engine_input(hr_engine *e, const hr_input *input);
 void hr_engine_check_finished(hr_engine *e);
 
+const char *hr_engine_feed_name(const hr_engine *e, uint32_t feed); /* NULL: unknown */
+
 /* engine_build.c */
 hr_code hr_engine_build(hr_engine *e, hr_error *err);
 void hr_engine_unbuild(hr_engine *e);

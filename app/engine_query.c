@@ -413,24 +413,59 @@ typedef struct trace_read {
     json_t *answer;
 } trace_read;
 
+/* How a settled event ended when no exception of it is kept: as the filter says. */
+static const char *end_of(engine_function *f, const hr_row *row) {
+    hr_builder builder = {0};
+    uint64_t bits[HR_BATCH_MAX / 64] = {0};
+    hr_builder_add(&builder, row->position, row->bytes, NULL);
+    hr_batch *batch = hr_builder_finish(&builder, row->feed, 0);
+    hr_builder_fini(&builder);
+    if (f->has_matcher && batch != NULL) {
+        f->matcher.base.match(&f->matcher.base, batch, bits);
+    } else {
+        bits[0] = 1;
+    }
+    hr_batch_unref(batch);
+    return (bits[0] & 1) != 0 ? "delivered" : "filtered";
+}
+
+/* The state of the exception row of a function, NULL when there is none. */
+static const char *exception_of(const trace_read *own, const char *function) {
+    size_t index = 0;
+    json_t *row = NULL;
+    json_array_foreach(json_object_get(own->answer, "dead"), index, row) {
+        const char *name = json_string_value(json_object_get(row, "function"));
+        if (name != NULL && strcmp(name, function) == 0) {
+            return json_string_value(json_object_get(row, "state"));
+        }
+    }
+    return NULL;
+}
+
 /* Where a stored event stands for each function that takes from its feed. */
 static void add_standing(trace_read *own, const hr_found *found) {
     hr_engine *e = own->engine;
     uint32_t feed = found->row.feed;
-    engine_trigger *t = hr_engine_trigger_of(e, feed);
+    const char *from = hr_engine_feed_name(e, feed);
     json_t *standing = json_array();
     for (size_t i = 0; i < e->function_count; i++) {
         engine_function *f = &e->functions[i];
         hr_dispatch_standing where =
             hr_dispatch_find(e->dispatch, f->id, feed, found->row.position);
-        static const char *const names[] = {"", "settled", "pending", "running", "retrying"};
-        if (where != HR_STANDS_NOWHERE) {
-            json_array_append_new(
-                standing, json_pack("{s:s, s:s}", "function", f->name, "state", names[where]));
+        static const char *const names[] = {"", "", "pending", "running", "retrying"};
+        if (where == HR_STANDS_NOWHERE) {
+            continue;
         }
+        const char *state = names[where];
+        if (where == HR_STANDS_SETTLED) {
+            const char *exception = exception_of(own, f->name);
+            state = exception != NULL ? exception : end_of(f, &found->row);
+        }
+        json_array_append_new(standing,
+                              json_pack("{s:s, s:s}", "function", f->name, "state", state));
     }
-    json_t *json = json_pack("{s:s, s:I, s:o, s:o}", "from", t == NULL ? "result" : t->name,
-                             "position", (json_int_t)found->row.position, "stored",
+    json_t *json = json_pack("{s:s, s:I, s:o, s:o}", "from", from == NULL ? "?" : from, "position",
+                             (json_int_t)found->row.position, "stored",
                              time_json(found->row.at_ms * 1000), "functions", standing);
     json_array_append_new(json_object_get(own->answer, "journal"), json);
 }

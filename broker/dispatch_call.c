@@ -255,6 +255,24 @@ static bool has_failed(const uint64_t *failed, uint32_t count, uint64_t key) {
     return false;
 }
 
+/* An exception is a row (decision 19): one that is ended from the start, without the bytes. */
+static void keep_drop(hr_dispatch *d, function *f, const item *it, hr_slice why) {
+    unit_box *unit = hr_cursor_unit(it->cursor);
+    hr_row *row = hr_unit_row(unit);
+    *row = (hr_row){.kind = HR_ROW_DEAD,
+                    .function = f->policy.id,
+                    .feed = it->cursor->feed->policy.id,
+                    .position = it->batch->position[it->index],
+                    .state = HR_DEAD_DROPPED,
+                    .attempt = it->attempt + 1u,
+                    .replay = it->replay,
+                    .at_ms = d->real_us / 1000,
+                    .reason = hr_slice_text("dropped by the function")};
+    row->event_id = hr_batch_id(it->batch, it->index);
+    hr_unit_hold(unit, it->batch);
+    row->text = hr_unit_copy(unit, why);
+}
+
 /* Each event of a call that was answered event by event. Returns how many are to be called again
  * (their indexes in again). */
 static uint32_t apply(hr_dispatch *d, function *f, call_box *box, const hr_answer *answer,
@@ -285,6 +303,7 @@ static uint32_t apply(hr_dispatch *d, function *f, call_box *box, const hr_answe
             hr_dispatch_note(d, HR_NOTE_DROPPED, it->cursor, it->batch, it->index,
                              it->batch->position[it->index], it->attempt + 1u, exception->why, 0,
                              d->now_ns - box->started_ns);
+            keep_drop(d, f, it, exception->why);
             settle(d, f, it);
         } else if (exception->outcome == HR_OUTCOME_DEAD) {
             it->cursor->counters.attempts++;

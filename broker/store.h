@@ -47,7 +47,7 @@ typedef enum hr_row_kind {
                         row keeps those it has */
     HR_ROW_UNPARK,   /* delete function, feed, position from parked */
     HR_ROW_DEAD,     /* insert a dead letter (function 0: malformed input of trigger feed `feed`) */
-    HR_ROW_DEAD_END, /* dead letter `position` (its id) was replayed (state 1) or dropped (2) */
+    HR_ROW_DEAD_END, /* dead letter `position` (its id) ended: state, a hr_dead_state */
     HR_ROW_SEEN,     /* dedupe: text = packed 16-byte hashes, due_ms = real time */
     HR_ROW_SEEN_TRIM, /* forget seen rows of feed older than due_ms */
     HR_ROW_FIRE,      /* last_fire of a cron feed: due_ms = microseconds since 1970 */
@@ -60,6 +60,8 @@ typedef enum hr_parked_state {
     HR_PARKED_BEHIND, /* held back by an earlier event of its key; never attempted if attempt 0 */
     HR_PARKED_RUNNING /* was running when it left the window */
 } hr_parked_state;
+
+typedef enum hr_dead_state { HR_DEAD_OPEN, HR_DEAD_REPLAYED, HR_DEAD_DROPPED } hr_dead_state;
 
 /* One row of a unit. Slices and the batch are borrowed until done(). */
 typedef struct hr_row {

@@ -42,8 +42,9 @@ static const char *const texts[SQL_COUNT] = {
     [SQL_UNPARK] = "DELETE FROM parked WHERE function = ?1 AND feed = ?2 AND pos = ?3",
     [SQL_DEAD] =
         "INSERT INTO dead (function, feed, pos, key_hash, state, due_real_ms, attempt, replay,"
-        " first_attempt_ms, at_ms, sum, event_id, reason, error, logs, bytes)"
-        " VALUES (?1, ?2, ?3, ?4, 0, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
+        " first_attempt_ms, at_ms, sum, event_id, reason, error, logs, bytes, ended_ms)"
+        " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16,"
+        " iif(?5 = 0, NULL, ?10))",
     [SQL_DEAD_END] = "UPDATE dead SET state = ?2, ended_ms = ?3 WHERE id = ?1 AND state = 0",
     [SQL_SEEN] = "INSERT INTO seen (feed, at_ms, seq, hashes) VALUES (?1, ?2, ?3, ?4)",
     [SQL_SEEN_TRIM] = "DELETE FROM seen WHERE feed = ?1 AND at_ms < ?2",

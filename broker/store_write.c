@@ -136,6 +136,7 @@ static sqlite3_stmt *bind_delivery(hr_store *store, store_sql which, const hr_ro
     sqlite3_bind_int64(insert, 2, row->feed);
     hr_store_bind_u64(insert, 3, row->position);
     hr_store_bind_u64(insert, 4, row->key_hash);
+    sqlite3_bind_int64(insert, 5, row->state);
     sqlite3_bind_int64(insert, 6, row->due_ms);
     sqlite3_bind_int64(insert, 7, row->attempt);
     sqlite3_bind_int64(insert, 8, row->replay);
@@ -148,7 +149,6 @@ static sqlite3_stmt *bind_delivery(hr_store *store, store_sql which, const hr_ro
 
 static hr_code write_park(hr_store *store, const hr_row *row) {
     sqlite3_stmt *insert = bind_delivery(store, SQL_PARK, row);
-    sqlite3_bind_int64(insert, 5, row->state);
     hr_store_bind(insert, 13, row->text);
     hr_store_bind(insert, 14, row->bytes);
     return hr_store_run(store, insert);
