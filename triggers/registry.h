@@ -9,6 +9,7 @@
 extern const hr_trigger_ops hr_cron_ops;
 extern const hr_trigger_ops hr_demo_ops;
 extern const hr_trigger_ops hr_kafka_ops;
+extern const hr_trigger_ops hr_mqtt_ops;
 extern const hr_trigger_ops hr_storage_ops;
 extern const hr_trigger_ops hr_webhook_ops;
 
