@@ -31,6 +31,7 @@ struct hr_control {
     hr_watch *watch;
     client *clients;
     size_t count;
+    bool is_closed; /* freed with its last client */
 };
 
 /* A request of a client; outlives it when the client goes first. */
@@ -40,15 +41,19 @@ typedef struct pending {
 } pending;
 
 static void free_client(client *c) {
+    hr_control *control = c->control;
     *c->link = c->next;
     if (c->next != NULL) {
         c->next->link = c->link;
     }
-    c->control->count--;
+    control->count--;
     hr_buffer_fini(&c->in);
     hr_buffer_fini(&c->out);
     hr_free(c->tap_name);
     hr_free(c);
+    if (control->is_closed && control->count == 0) {
+        hr_free(control);
+    }
 }
 
 /* Closes the socket at once; the memory goes when the last request is answered. */
@@ -255,15 +260,19 @@ void hr_control_close(hr_control *take_control) {
     if (take_control == NULL) {
         return;
     }
-    for (client *c = take_control->clients, *next = NULL; c != NULL; c = next) {
-        next = c->next;
-        drop(c);
-    }
     hr_watch_free(take_control->watch);
     close(take_control->fd);
     unlink(take_control->path);
     hr_free(take_control->path);
-    hr_free(take_control);
+    take_control->count++; /* not freed by the last drop() here */
+    for (client *c = take_control->clients, *next = NULL; c != NULL; c = next) {
+        next = c->next;
+        drop(c);
+    }
+    take_control->is_closed = true;
+    if (--take_control->count == 0) {
+        hr_free(take_control);
+    } /* else with the last answer, at the latest when the engine is freed */
 }
 
 /* ---- the CLI's end ---- */

@@ -14,6 +14,7 @@ enum { HR_CONTROL_LINE = 16 << 20, HR_CONTROL_CLIENTS = 64 };
 /* Listens on state_dir/headrace.sock. Errors: HR_E_IO. Thread: loop. */
 hr_code hr_control_open(hr_loop *loop, const char *state_dir, hr_engine *engine,
                         hr_control **out_control, hr_error *err);
+/* Before the engine is freed: requests that are open are answered to nobody. NULL is fine. */
 void hr_control_close(hr_control *take_control);
 
 /* The CLI's end: sends one request and calls each(data, answer) for every line until it returns

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "app/daemon.h"
 
+#include "app/admin.h"
 #include "app/control.h"
 #include "core/log.h"
 #include "core/memory.h"
@@ -20,6 +21,7 @@ struct hr_daemon {
     hr_loop *loop;
     hr_engine *engine;
     hr_control *control;
+    hr_admin *admin;
     hr_timer *run_for;
     bool is_stopping;
     bool has_failed;
@@ -150,6 +152,10 @@ static hr_code run(hr_daemon *d, hr_error *err) {
     if (code == HR_OK) {
         code = hr_control_open(d->loop, d->options->state_dir, d->engine, &d->control, err);
     }
+    if (code == HR_OK) {
+        const hr_node *settings = hr_node_get(options.config, "settings");
+        code = hr_admin_open(d->loop, settings, d->engine, &d->admin, err);
+    }
     if (code != HR_OK) {
         return code;
     }
@@ -180,6 +186,7 @@ hr_code hr_daemon_run(const hr_daemon_options *options, hr_error *err) {
         return code;
     }
     hr_engine_free(d.engine);
+    hr_admin_close(d.admin); /* after the last answer of the engine */
     hr_spawner_stop();
     hr_timer_free(d.run_for);
     hr_loop_free(d.loop);
