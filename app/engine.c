@@ -441,6 +441,9 @@ void hr_engine_free(hr_engine *take_engine) {
     }
     e->is_finishing = true;
     hr_store_close(e->store); /* runs done() of what is left */
+    while (e->emits != NULL) {
+        hr_engine_emitted(e, e->emits->ticket, HR_E_STOPPING);
+    }
     hr_engine_unbuild(e);
     hr_history_free(e->history);
     hr_timer_free(e->wake);
