@@ -206,7 +206,7 @@ static hr_code configure(rd_kafka_conf_t *conf, const hr_kafka_options *options,
         {"auto.offset.reset", "error"}, /* a position that is gone is said, not skipped */
         {"partition.assignment.strategy", "range,roundrobin"},
         {"queued.min.messages", "1000000"},
-        {"queued.max.messages.kbytes", "65536"},
+        {"queued.max.messages.kbytes", "262144"},
         {"fetch.wait.max.ms", "100"},
         {"fetch.message.max.bytes", "8388608"},
         {"check.crcs", "true"},

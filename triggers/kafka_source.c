@@ -112,7 +112,7 @@ static void on_trouble(void *data, hr_kafka_trouble kind, const char *text) {
     snprintf(full, sizeof full, "%s", text);
     switch (kind) {
     case HR_KAFKA_UNREACHABLE:
-        if (self->is_joined) {
+        if (self->is_joined && self->up != HR_TRIGGER_DOWN) {
             return; /* others remain, or ALL_DOWN follows */
         }
         break;

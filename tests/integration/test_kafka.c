@@ -1,0 +1,553 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The trigger "kafka" against a real broker: nothing is lost, and it goes on where it stood. */
+#include "broker/trigger.h"
+#include "core/memory.h"
+
+#include <librdkafka/rdkafka.h>
+#include <netinet/in.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+enum { PARTITIONS = 4, FEEDS = 16, LIMIT_MS = 60000, CREDIT = 32768 };
+
+static const char *script;
+static char dir[] = "/tmp/headrace-kafka-XXXXXX";
+static int port;
+static char brokers[64];
+
+/* ---- the broker ---- */
+
+static int service(const char *what, const char *rest) {
+    char *command = hr_format("'%s' %s %s >>'%s/service.log' 2>&1", script, what, rest, dir);
+    int code = system(command); // NOLINT(cert-env33-c): a test's own script
+    hr_free(command);
+    return code;
+}
+
+static int broker_start(void) {
+    char *rest = hr_format("'%s/broker' %d", dir, port);
+    int code = service("start", rest);
+    hr_free(rest);
+    return code;
+}
+
+static int broker_end(const char *how) {
+    char *rest = hr_format("'%s/broker'", dir);
+    int code = service(how, rest);
+    hr_free(rest);
+    return code;
+}
+
+static void make_topic(const char *name) {
+    char *rest = hr_format("%d %s %d", port, name, PARTITIONS);
+    assert_int_equal(service("topic", rest), 0);
+    hr_free(rest);
+}
+
+/* count records of size bytes, keyed, numbered from first, all confirmed by the broker. */
+static void produce(const char *topic, int first, int count, size_t size) {
+    char why[200], value[1024], key[32];
+    assert_true(size < sizeof value);
+    rd_kafka_conf_t *conf = rd_kafka_conf_new();
+    rd_kafka_conf_set(conf, "bootstrap.servers", brokers, why, sizeof why);
+    rd_kafka_conf_set(conf, "queue.buffering.max.messages", "2000000", why, sizeof why);
+    rd_kafka_t *rk = rd_kafka_new(RD_KAFKA_PRODUCER, conf, why, sizeof why);
+    assert_non_null(rk);
+    for (int i = first; i < first + count; i++) {
+        int used = snprintf(value, sizeof value, "{\"n\":%d,\"pad\":\"", i);
+        memset(value + used, 'x', size);
+        size_t end = (size_t)used + 2 > size ? (size_t)used : size - 2;
+        memcpy(value + end, "\"}", 2);
+        int key_size = snprintf(key, sizeof key, "key-%d", i % 500);
+        assert_int_equal(
+            rd_kafka_producev(rk, RD_KAFKA_V_TOPIC(topic), RD_KAFKA_V_KEY(key, (size_t)key_size),
+                              RD_KAFKA_V_VALUE(value, end + 2),
+                              RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_END),
+            RD_KAFKA_RESP_ERR_NO_ERROR);
+        if (i % 1000 == 0) {
+            rd_kafka_poll(rk, 0);
+        }
+    }
+    assert_int_equal(rd_kafka_flush(rk, LIMIT_MS), RD_KAFKA_RESP_ERR_NO_ERROR);
+    assert_int_equal(rd_kafka_outq_len(rk), 0);
+    rd_kafka_destroy(rk);
+}
+
+/* ---- a host that writes down what it is told and settles at once ---- */
+
+typedef struct recorded_feed {
+    char identity[200];
+    uint64_t low;   /* what a store would know: survives the trigger */
+    uint64_t begun; /* 0: not */
+    bool is_assigned;
+    uint32_t credit;
+} recorded_feed;
+
+static hr_loop *loop;
+static hr_trigger *trigger;
+static hr_node *config;
+static recorded_feed feeds[FEEDS];
+static size_t feed_count;
+static uint64_t events, rejects, begins, bytes;
+static uint8_t *seen; /* by the number in the record */
+static size_t seen_size;
+static hr_trigger_up up;
+static char reason[900];
+static bool is_stopped, is_holding, is_forgetful;
+static int64_t lag;
+static bool (*is_reached)(void);
+static uint64_t goal;
+
+static void check(void) {
+    if (is_reached != NULL && is_reached()) {
+        hr_loop_stop(loop);
+    }
+}
+
+static uint32_t host_assign(hr_trigger *self, const char *identity, uint64_t *out_low) {
+    (void)self;
+    size_t i = 0;
+    while (i < feed_count && strcmp(feeds[i].identity, identity) != 0) {
+        i++;
+    }
+    assert_true(i < FEEDS);
+    if (i == feed_count) {
+        feed_count++;
+        snprintf(feeds[i].identity, sizeof feeds[i].identity, "%s", identity);
+        feeds[i].low = UINT64_MAX;
+    }
+    assert_false(feeds[i].is_assigned);
+    feeds[i].is_assigned = true;
+    feeds[i].begun = 0;
+    feeds[i].credit = 0;
+    *out_low = is_forgetful ? UINT64_MAX : feeds[i].low;
+    return (uint32_t)i + 1;
+}
+
+static void give_credit(uint32_t feed) {
+    feeds[feed - 1].credit += CREDIT;
+    trigger->ops->want(trigger, feed, CREDIT);
+}
+
+static void host_begin(hr_trigger *self, uint32_t feed, uint64_t position) {
+    (void)self;
+    assert_true(position >= 1 && feeds[feed - 1].is_assigned);
+    feeds[feed - 1].begun = feeds[feed - 1].low = position;
+    begins++;
+    if (!is_holding) {
+        give_credit(feed);
+    }
+    check();
+}
+
+static void host_deliver(hr_trigger *self, hr_batch *take_batch) {
+    (void)self;
+    hr_batch *batch = take_batch;
+    recorded_feed *f = &feeds[batch->feed - 1];
+    assert_true(f->is_assigned && f->begun != 0);
+    assert_true(batch->count <= f->credit);
+    f->credit -= batch->count;
+    for (uint32_t i = 0; i < batch->count; i++) {
+        assert_true(batch->position[i] >= f->low); /* in order, nothing twice in one life */
+        f->low = batch->position[i] + 1;
+        hr_slice data = hr_batch_data(batch, i);
+        bytes += data.size;
+        if (seen != NULL && data.size > 5 && memcmp(data.bytes, "{\"n\":", 5) == 0) {
+            size_t n = strtoul((const char *)data.bytes + 5, NULL, 10);
+            assert_true(n < seen_size);
+            seen[n]++;
+        }
+    }
+    events += batch->count;
+    uint32_t feed = batch->feed;
+    hr_batch_unref(batch);
+    trigger->ops->settled(trigger, feed, f->low);
+    if (f->credit <= CREDIT / 2) {
+        give_credit(feed);
+    }
+    check();
+}
+
+static void host_reject(hr_trigger *self, hr_slice raw, const char *why, uint64_t ticket) {
+    (void)self;
+    (void)raw;
+    assert_non_null(strstr(why, "not JSON"));
+    assert_int_equal(ticket, 0);
+    rejects++;
+    check();
+}
+
+static void host_revoke(hr_trigger *self, uint32_t feed, void (*done)(void *data), void *data) {
+    (void)self;
+    assert_true(feeds[feed - 1].is_assigned);
+    feeds[feed - 1].is_assigned = false;
+    done(data);
+}
+
+static void host_state(hr_trigger *self, hr_trigger_up now, const char *text) {
+    (void)self;
+    up = now;
+    snprintf(reason, sizeof reason, "%s", text == NULL ? "" : text);
+    check();
+}
+
+static void host_gauge(hr_trigger *self, const char *name, int64_t value) {
+    (void)self;
+    assert_string_equal(name, "lag");
+    lag = value;
+    check();
+}
+
+static void host_stopped(hr_trigger *self) {
+    (void)self;
+    is_stopped = true;
+    check();
+}
+
+static const hr_trigger_host host = {.reject = host_reject,
+                                     .assign = host_assign,
+                                     .begin = host_begin,
+                                     .deliver = host_deliver,
+                                     .revoke = host_revoke,
+                                     .state = host_state,
+                                     .gauge = host_gauge,
+                                     .stopped = host_stopped};
+
+static void on_limit(void *data) {
+    (void)data;
+    hr_loop_stop(loop);
+}
+
+static void run_until(bool (*reached)(void)) {
+    is_reached = reached;
+    if (!reached()) {
+        hr_timer *limit = hr_timer_new(loop, on_limit, NULL);
+        hr_timer_start(limit, LIMIT_MS, 0);
+        hr_loop_run(loop);
+        hr_timer_free(limit);
+    }
+    is_reached = NULL;
+    if (!reached()) {
+        fail_msg("not reached: %llu events of %llu, %llu begins, %llu rejects, state %d '%s'",
+                 (unsigned long long)events, (unsigned long long)goal, (unsigned long long)begins,
+                 (unsigned long long)rejects, (int)up, reason);
+    }
+}
+
+static bool has_events(void) {
+    return events >= goal;
+}
+static bool has_rejects(void) {
+    return rejects >= goal;
+}
+static bool has_begun(void) {
+    return begins >= PARTITIONS;
+}
+static bool is_up(void) {
+    return up == HR_TRIGGER_UP;
+}
+static bool is_down(void) {
+    return up == HR_TRIGGER_DOWN;
+}
+static bool is_refused(void) {
+    return is_down() && strstr(reason, "refused") != NULL;
+}
+static bool has_stopped(void) {
+    return is_stopped;
+}
+static bool has_no_lag(void) {
+    return lag == 0;
+}
+static bool has_lag(void) {
+    return lag >= (int64_t)goal;
+}
+
+static void begin(const char *topic, int64_t start, const char *format) {
+    loop = hr_loop_new();
+    config = hr_node_add(NULL, HR_NODE_MAP, NULL);
+    hr_node *kafka = hr_node_add(config, HR_NODE_MAP, "kafka");
+    hr_node_add_text(kafka, "brokers", brokers, 0);
+    hr_node_add_text(hr_node_add(kafka, HR_NODE_LIST, "topics"), NULL, topic, 0);
+    hr_node_add_text(kafka, "start", "", start);
+    hr_node_add_text(kafka, "format", format, 0);
+    const hr_trigger_ops *ops = hr_trigger_kind("kafka");
+    assert_non_null(ops);
+    trigger = hr_alloc(ops->object_size);
+    *trigger = (hr_trigger){.ops = ops,
+                            .host = &host,
+                            .loop = loop,
+                            .name = topic, /* a group of its own */
+                            .config = config,
+                            .kind_config = kafka,
+                            .state_dir = dir,
+                            .store_id = "s1"};
+    events = rejects = begins = bytes = 0;
+    up = HR_TRIGGER_STARTING;
+    reason[0] = '\0';
+    is_stopped = false;
+    lag = -1;
+    hr_error err = {0};
+    assert_int_equal(ops->init(trigger, &err), HR_OK);
+    assert_int_equal(ops->start(trigger, &err), HR_OK);
+}
+
+static void end(void) {
+    trigger->ops->stop(trigger);
+    run_until(has_stopped);
+    for (size_t i = 0; i < feed_count; i++) {
+        assert_false(feeds[i].is_assigned);
+    }
+    trigger->ops->fini(trigger);
+    hr_free(trigger);
+    hr_loop_free(loop);
+    hr_node_free(config);
+}
+
+static void forget_all(size_t numbers) {
+    feed_count = 0;
+    memset(feeds, 0, sizeof feeds);
+    is_holding = is_forgetful = false;
+    hr_free(seen);
+    seen = hr_alloc(numbers + 1);
+    seen_size = numbers;
+}
+
+static void assert_seen_once(size_t from, size_t to) {
+    for (size_t i = from; i < to; i++) {
+        if (seen[i] != 1) {
+            fail_msg("record %zu was seen %d times", i, seen[i]);
+        }
+    }
+}
+
+static void assert_reason(const char *part) {
+    if (strstr(reason, part) == NULL) {
+        fail_msg("'%s' does not say '%s'", reason, part);
+    }
+}
+
+/* ---- claims ---- */
+
+static void every_record_comes_once_and_a_restart_goes_on(void **state) {
+    (void)state;
+    make_topic("all");
+    produce("all", 0, 10000, 100);
+    forget_all(20000);
+    begin("all", -2, "auto");
+    goal = 10000;
+    run_until(has_events);
+    run_until(has_no_lag);
+    assert_int_equal(up, HR_TRIGGER_UP);
+    assert_int_equal(events, 10000);
+    end();
+    assert_seen_once(0, 10000);
+    produce("all", 10000, 5000, 100);
+    begin("all", -2, "auto"); /* the store knows where */
+    goal = 5000;
+    run_until(has_events);
+    end();
+    assert_seen_once(0, 15000);
+    is_forgetful = true; /* another daemon: only the group knows where */
+    produce("all", 15000, 1000, 100);
+    begin("all", -2, "auto");
+    goal = 1000;
+    run_until(has_events);
+    end();
+    assert_seen_once(0, 16000);
+}
+
+static void latest_starts_at_the_end_and_a_time_at_its_records(void **state) {
+    (void)state;
+    make_topic("late");
+    produce("late", 0, 1000, 100);
+    forget_all(3000);
+    begin("late", -1, "auto");
+    run_until(has_begun);
+    run_until(is_up);
+    produce("late", 1000, 1000, 100);
+    goal = 1000;
+    run_until(has_events);
+    end();
+    assert_seen_once(1000, 2000);
+    assert_int_equal(seen[0], 0);
+    make_topic("times");
+    produce("times", 0, 1000, 100);
+    int64_t now = hr_real_us() / 1000 + 1;
+    while (hr_real_us() / 1000 <= now) {
+    }
+    produce("times", 1000, 1000, 100);
+    forget_all(3000);
+    begin("times", now, "auto");
+    goal = 1000;
+    run_until(has_events);
+    end();
+    assert_seen_once(1000, 2000);
+    assert_int_equal(seen[0], 0);
+}
+
+static void without_credit_nothing_comes_and_the_lag_is_said(void **state) {
+    (void)state;
+    make_topic("held");
+    produce("held", 0, 2000, 100);
+    forget_all(3000);
+    is_holding = true;
+    begin("held", -2, "auto");
+    goal = 2000;
+    run_until(has_lag);
+    assert_int_equal(events, 0);
+    for (uint32_t feed = 1; feed <= feed_count; feed++) {
+        give_credit(feed);
+    }
+    run_until(has_events);
+    end();
+    assert_seen_once(0, 2000);
+}
+
+static void malformed_records_are_rejected_and_passed(void **state) {
+    (void)state;
+    make_topic("mixed");
+    char *command = hr_format("printf 'a\\nb\\nc\\n' | kcat -P -b %s -t mixed", brokers);
+    assert_int_equal(system(command), 0); // NOLINT(cert-env33-c)
+    hr_free(command);
+    produce("mixed", 0, 100, 100);
+    forget_all(200);
+    begin("mixed", -2, "json");
+    goal = 3;
+    run_until(has_rejects);
+    goal = 100;
+    run_until(has_events);
+    end();
+    assert_int_equal(rejects, 3);
+    assert_seen_once(0, 100);
+}
+
+static void a_broker_that_goes_and_comes_back_loses_nothing(void **state) {
+    (void)state;
+    make_topic("outage");
+    produce("outage", 0, 1000, 100);
+    forget_all(3000);
+    begin("outage", -2, "auto");
+    goal = 1000;
+    run_until(has_events);
+    assert_int_equal(broker_end("stop"), 0);
+    run_until(is_down);
+    assert_reason(brokers);
+    assert_int_equal(broker_start(), 0);
+    run_until(is_up);
+    produce("outage", 1000, 1000, 100);
+    goal = 2000;
+    run_until(has_events);
+    end();
+    assert_seen_once(0, 2000);
+}
+
+static void a_broker_that_is_down_at_first_is_awaited(void **state) {
+    (void)state;
+    make_topic("early");
+    produce("early", 0, 500, 100);
+    assert_int_equal(broker_end("kill9"), 0);
+    forget_all(1000);
+    begin("early", -2, "auto");
+    run_until(is_refused);
+    assert_int_equal(broker_start(), 0);
+    goal = 500;
+    run_until(has_events);
+    assert_int_equal(up, HR_TRIGGER_UP);
+    end();
+    assert_seen_once(0, 500);
+}
+
+static void a_topic_that_is_missing_is_said(void **state) {
+    (void)state;
+    forget_all(1);
+    begin("nowhere", -2, "auto");
+    run_until(is_down);
+    assert_reason("nowhere");
+    end();
+}
+
+static double cpu_seconds(void) {
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    return (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
+           (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
+}
+
+static void the_drain_rate_is_told(void **state) {
+    (void)state;
+    const char *count = getenv("HEADRACE_KAFKA_RECORDS");
+    goal = count == NULL ? 200000 : strtoul(count, NULL, 10);
+    make_topic("rate");
+    produce("rate", 0, (int)goal, 200);
+    forget_all(0);
+    hr_free(seen);
+    seen = NULL;
+    begin("rate", -2, "auto");
+    run_until(has_begun);
+    double cpu = cpu_seconds();
+    uint64_t ns = hr_mono_ns();
+    run_until(has_events);
+    ns = hr_mono_ns() - ns;
+    cpu = cpu_seconds() - cpu;
+    print_message("%llu records of 200 B: %.0f records/s, %.2f us of CPU a record\n",
+                  (unsigned long long)events, (double)events / ((double)ns / 1e9),
+                  cpu / (double)events * 1e6);
+    end();
+}
+
+static int free_port(void) {
+    struct sockaddr_in address = {.sin_family = AF_INET};
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t size = sizeof address;
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    int found = fd < 0 || bind(fd, (struct sockaddr *)&address, size) != 0 ||
+                        getsockname(fd, (struct sockaddr *)&address, &size) != 0
+                    ? 0
+                    : ntohs(address.sin_port);
+    close(fd);
+    return found;
+}
+
+static int set_up(void **state) {
+    (void)state;
+    if (mkdtemp(dir) == NULL) {
+        return 1;
+    }
+    port = free_port();
+    snprintf(brokers, sizeof brokers, "127.0.0.1:%d", port);
+    return broker_start();
+}
+
+static int tear_down(void **state) {
+    (void)state;
+    hr_free(seen);
+    (void)broker_end("stop");
+    char *command = hr_format("rm -rf '%s'", dir);
+    int code = system(command); // NOLINT(cert-env33-c)
+    hr_free(command);
+    return code;
+}
+
+int main(int count, char **words) {
+    assert_int_equal(count, 2);
+    script = words[1];
+    cmocka_set_test_filter(getenv("HEADRACE_TEST")); /* NULL: all */
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_record_comes_once_and_a_restart_goes_on),
+        cmocka_unit_test(latest_starts_at_the_end_and_a_time_at_its_records),
+        cmocka_unit_test(without_credit_nothing_comes_and_the_lag_is_said),
+        cmocka_unit_test(malformed_records_are_rejected_and_passed),
+        cmocka_unit_test(a_broker_that_goes_and_comes_back_loses_nothing),
+        cmocka_unit_test(a_broker_that_is_down_at_first_is_awaited),
+        cmocka_unit_test(a_topic_that_is_missing_is_said),
+        cmocka_unit_test(the_drain_rate_is_told),
+    };
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}
