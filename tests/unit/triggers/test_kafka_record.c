@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Records of a topic become events as the Kafka binding of CloudEvents says, or as they are. */
+#include "core/json_text.h"
+#include "triggers/json_scan.h"
 #include "triggers/kafka_record.h"
 
 #include <setjmp.h>
@@ -227,6 +229,62 @@ static void a_full_batch_is_no_fault_of_the_record(void **state) {
     hr_kafka_packer_fini(&packer);
 }
 
+static void json_is_told_as_the_parser_tells_it(void **state) {
+    (void)state;
+    static const char *const table[] = {"{}",
+                                        "[]",
+                                        "{\"a\":1}",
+                                        "[1,2,[3,{\"b\":null}],true]",
+                                        " 1 ",
+                                        "-0.5e+10",
+                                        "\"\\u00e9\\n\"",
+                                        "",
+                                        " ",
+                                        "{",
+                                        "}",
+                                        "[1,]",
+                                        "[,1]",
+                                        "{\"a\"}",
+                                        "{\"a\":}",
+                                        "{\"a\":1,}",
+                                        "{a:1}",
+                                        "01",
+                                        "-",
+                                        "1.",
+                                        ".5",
+                                        "1e",
+                                        "+1",
+                                        "\"",
+                                        "\"\\x\"",
+                                        "\"\\u12\"",
+                                        "\"\x01\"",
+                                        "tru",
+                                        "nul",
+                                        "[1 2]",
+                                        "[1]]",
+                                        "[1}",
+                                        "{\"a\":[1}]",
+                                        "1 1",
+                                        "\"\xff\"",
+                                        "[\"a\",\"b\"",
+                                        "{\"a\":{\"b\":[]}} ",
+                                        "\\",
+                                        "{\"a\" : [ ] , \"b\" : { } }",
+                                        "{\"a\":1 \"b\":2}",
+                                        "[\"\\\"]",
+                                        "\xc3\xa9"};
+    for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
+        if (hr_json_scan(text(table[i])) != hr_json_is_valid(text(table[i]))) {
+            fail_msg("'%s' is told wrongly", table[i]);
+        }
+    }
+    char deep[600];
+    memset(deep, '[', 300);
+    memset(deep + 300, ']', 300);
+    assert_false(hr_json_scan(hr_slice_of(deep, 600)));
+    assert_true(hr_json_scan(hr_slice_of(deep + 44, 512)));
+}
+
 static int tear_down(void **state) {
     (void)state;
     hr_batch_unref(batch);
@@ -245,6 +303,7 @@ int main(void) {
         cmocka_unit_test(structured_cloudevents_get_the_records_key),
         cmocka_unit_test(what_cannot_be_an_event_is_malformed),
         cmocka_unit_test(a_full_batch_is_no_fault_of_the_record),
+        cmocka_unit_test(json_is_told_as_the_parser_tells_it),
     };
     return cmocka_run_group_tests(tests, NULL, tear_down);
 }
