@@ -470,10 +470,51 @@ static void add_standing(trace_read *own, const hr_found *found) {
     json_array_append_new(json_object_get(own->answer, "journal"), json);
 }
 
+/* An id that a pull feed makes tells its place (S3): TOPIC/PARTITION/OFFSET. The record itself
+ * stays at its source, so "settled" says delivered or filtered; exceptions have rows. */
+static void add_pulled(trace_read *own) {
+    hr_engine *e = own->engine;
+    const char *slash = strrchr(own->event_id, '/');
+    char *end = NULL;
+    unsigned long long offset = slash == NULL ? 0 : strtoull(slash + 1, &end, 10);
+    if (slash == NULL || end == slash + 1 || *end != '\0') {
+        return;
+    }
+    size_t place = (size_t)(slash - own->event_id);
+    for (size_t i = 0; i < e->feed_count; i++) {
+        engine_trigger *t = hr_engine_trigger_of(e, e->feeds[i].id);
+        size_t size = strlen(e->feeds[i].identity);
+        if (t == NULL || !t->is_pull || size <= place ||
+            e->feeds[i].identity[size - place - 1] != '/' ||
+            memcmp(e->feeds[i].identity + size - place, own->event_id, place) != 0) {
+            continue;
+        }
+        json_t *standing = json_array();
+        for (size_t k = 0; k < e->function_count; k++) {
+            static const char *const names[] = {"", "settled", "not yet", "running", "retrying"};
+            hr_dispatch_standing where =
+                hr_dispatch_find(e->dispatch, e->functions[k].id, e->feeds[i].id, offset + 1);
+            const char *exception = exception_of(own, e->functions[k].name);
+            if (where != HR_STANDS_NOWHERE) {
+                json_array_append_new(
+                    standing, json_pack("{s:s, s:s}", "function", e->functions[k].name, "state",
+                                        exception != NULL ? exception : names[where]));
+            }
+        }
+        json_array_append_new(json_object_get(own->answer, "journal"),
+                              json_pack("{s:s, s:I, s:s, s:o}", "from", t->name, "position",
+                                        (json_int_t)offset, "stored", "at its source", "functions",
+                                        standing));
+    }
+}
+
 static void on_trace_find(hr_read *read) {
     trace_read *own = read->data;
     for (size_t i = 0; i < read->found_count; i++) {
         add_standing(own, &read->found[i]);
+    }
+    if (read->found_count == 0) {
+        add_pulled(own);
     }
     bool is_known = json_array_size(json_object_get(own->answer, "notes")) > 0 ||
                     json_array_size(json_object_get(own->answer, "dead")) > 0 ||
