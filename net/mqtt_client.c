@@ -596,9 +596,10 @@ static bool has_stopped(hr_mqtt_client *it) {
 static void timer_fired(void *data) {
     hr_mqtt_client *it = data;
     if (it->is_stopping) {
-        hr_timer_start(it->timer, SETTLE_MS, 0);
         if (has_stopped(it)) {
             end(it);
+        } else {
+            hr_timer_start(it->timer, SETTLE_MS, 0);
         }
         return;
     }
