@@ -9,10 +9,6 @@ static uint64_t next_ticket(hr_engine *e) {
     return top | ++e->emit_ticket;
 }
 
-static void answer_error(hr_request *request, const char *text) {
-    request->answer(request, json_pack("{s:o}", "error", json_string(text)));
-}
-
 /* The answer to a request that waits for a commit. */
 static void wait_for(hr_engine *e, uint64_t ticket, hr_request *request, json_t *take_ids) {
     emit_wait *wait = hr_alloc(sizeof *wait);
@@ -31,7 +27,7 @@ void hr_engine_emitted(hr_engine *e, uint64_t ticket, hr_code result) {
             wait->request->answer(wait->request, wait->ids);
         } else {
             json_decref(wait->ids);
-            answer_error(wait->request, hr_code_meaning(result));
+            hr_answer_error(wait->request, hr_code_meaning(result));
         }
         hr_free(wait);
         return;
@@ -127,11 +123,11 @@ void hr_engine_emit(hr_engine *e, hr_request *request) {
         char text[256];
         snprintf(text, sizeof text, "no %s is called '%s'", t == NULL ? "trigger" : "function",
                  t == NULL ? (name == NULL ? "" : name) : to_name);
-        answer_error(request, text);
+        hr_answer_error(request, text);
         return;
     }
     if (t->object->ops->emit == NULL) {
-        answer_error(request, "this kind of trigger cannot emit by hand");
+        hr_answer_error(request, "this kind of trigger cannot emit by hand");
         return;
     }
     const json_t *data = json_object_get(request->body, "data");
@@ -145,7 +141,8 @@ void hr_engine_emit(hr_engine *e, hr_request *request) {
     hr_node_free(options);
     if (code != HR_OK || batch == NULL) {
         hr_batch_unref(batch);
-        answer_error(request, code != HR_OK ? err.text : "the trigger would make no event of it");
+        hr_answer_error(request,
+                        code != HR_OK ? err.text : "the trigger would make no event of it");
         return;
     }
     emit_batch(e, t, to, batch, request);

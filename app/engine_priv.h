@@ -142,6 +142,17 @@ extern const hr_trigger_host hr_engine_trigger_host;
 extern const hr_runtime_host hr_engine_runtime_host;
 void hr_engine_revoked(hr_engine *e, uint32_t feed);
 
+/* engine_query.c */
+void hr_answer_error(hr_request *request, const char *text);
+json_t *hr_text_json(hr_slice text);
+json_t *hr_time_json(int64_t us);
+json_t *hr_count_json(uint64_t count);
+
+/* engine_dead.c, engine_trace.c */
+json_t *hr_dead_json(hr_engine *e, const hr_found *found, bool whole);
+void hr_engine_dlq(hr_engine *e, hr_request *request);
+void hr_engine_trace(hr_engine *e, hr_request *request);
+
 /* engine_emit.c */
 void hr_engine_emit(hr_engine *e, hr_request *request);
 void hr_engine_emitted(hr_engine *e, uint64_t ticket, hr_code result);
