@@ -45,7 +45,7 @@ CALLS = {
     "strcpy strcat stpcpy sprintf vsprintf gets": ("all", (), "a call that knows the size"),
     "strtok": ("all", (), "slices"),
     "atoi atol atoll atof": ("layers", (), "strtol() with its end checked, or core/time_text.h"),
-    "system popen": ("all", (), "posix_spawn or fork and exec, without a shell"),
+    "system popen": ("layers", (), "posix_spawn or fork and exec, without a shell"),
     "sleep usleep": ("layers", ("app/verb",), "a timer of the loop"),
     "time clock_gettime gettimeofday rand random srand getrandom hr_mono_ns hr_real_us":
         ("broker/dispatch", (), "the time and chance that the step was handed"),
