@@ -4,7 +4,7 @@
 #include "core/memory.h"
 #include "core/time_text.h"
 #include "core/utf8.h"
-#include "triggers/json_scan.h"
+#include "triggers/json_form.h"
 
 #include <stdio.h>
 #include <strings.h>
@@ -69,7 +69,7 @@ static bool is_json_document(hr_slice value) {
         at++;
     }
     return at < value.size && (value.bytes[at] == '{' || value.bytes[at] == '[') &&
-           hr_json_scan(value);
+           hr_json_is_formed(value);
 }
 
 /* The record's key as an ordering key: itself when it is text, else hexadecimal. At most so many
@@ -245,7 +245,7 @@ hr_code hr_kafka_pack(hr_kafka_packer *self, const hr_kafka_origin *origin,
         return pack_binary(self, record, &fields, position, out, err);
     }
     if (self->format == HR_KAFKA_JSON) {
-        if (!record->has_value || !hr_json_scan(record->value)) {
+        if (!record->has_value || !hr_json_is_formed(record->value)) {
             return hr_fail(err, HR_E_MALFORMED, 0,
                            record->has_value ? "the value is not JSON"
                                              : "the record has no value (a tombstone), not JSON");

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Records of a topic become events as the Kafka binding of CloudEvents says, or as they are. */
 #include "core/json_text.h"
-#include "triggers/json_scan.h"
+#include "triggers/json_form.h"
 #include "triggers/kafka_record.h"
 
 #include <setjmp.h>
@@ -274,15 +274,15 @@ static void json_is_told_as_the_parser_tells_it(void **state) {
                                         "[\"\\\"]",
                                         "\xc3\xa9"};
     for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
-        if (hr_json_scan(text(table[i])) != hr_json_is_valid(text(table[i]))) {
+        if (hr_json_is_formed(text(table[i])) != hr_json_is_valid(text(table[i]))) {
             fail_msg("'%s' is told wrongly", table[i]);
         }
     }
     char deep[600];
     memset(deep, '[', 300);
     memset(deep + 300, ']', 300);
-    assert_false(hr_json_scan(hr_slice_of(deep, 600)));
-    assert_true(hr_json_scan(hr_slice_of(deep + 44, 512)));
+    assert_false(hr_json_is_formed(hr_slice_of(deep, 600)));
+    assert_true(hr_json_is_formed(hr_slice_of(deep + 44, 512)));
 }
 
 static int tear_down(void **state) {

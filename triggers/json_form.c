@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "triggers/json_scan.h"
+#include "triggers/json_form.h"
 
 #include "core/utf8.h"
 
@@ -99,7 +99,7 @@ static bool take_name(scan *s) {
     return take(s, ':');
 }
 
-bool hr_json_scan(hr_slice json) {
+bool hr_json_is_formed(hr_slice json) {
     char closing[DEPTH_MAX];
     size_t depth = 0;
     if (json.size == 0 || !hr_utf8_is_valid(json)) {
