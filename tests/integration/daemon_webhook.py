@@ -371,7 +371,7 @@ def a_trace_outlives_a_restart(daemon):
     daemon.start()
     trace = daemon.ask("trace", id_)
     assert trace["known"] and trace["journal"][0]["from"] == "readings", trace
-    assert trace["journal"][0]["functions"] == [{"function": "act", "state": "settled"}], trace
+    assert trace["journal"][0]["functions"] == [{"function": "act", "state": "delivered"}], trace
     trace = daemon.ask("trace", dead)
     assert trace["dead"][0]["reason"] == "refused by the function", trace
     assert not daemon.ask("trace", "never-seen")["known"]
