@@ -123,6 +123,7 @@ static bool drop_oldest(hr_dedupe *dedupe) {
 }
 
 bool hr_dedupe_add(hr_dedupe *dedupe, hr_seen seen, int64_t now_ms) {
+    HR_ASSERT(dedupe->ring_size > 0);
     while (dedupe->used > 0 && dedupe->ring[dedupe->first].at_ms <= now_ms - dedupe->window_ms) {
         drop_oldest(dedupe);
     }

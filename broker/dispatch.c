@@ -216,6 +216,10 @@ static void reset_cursor(cursor *c) {
         hr_batch_unref(s->batch);
         hr_free(s);
     }
+    hr_park_forget(c);
+    hr_unit_free(c->building);
+    c->building = NULL;
+    c->built = c->done = 0; /* the new start is durable before the first dispatch */
     c->last = NULL;
     c->window = 0;
     c->range_count = c->range_at = 0;

@@ -216,25 +216,25 @@ void hr_dispatch_free(hr_dispatch *take_dispatch);
 
 /* Set-up, before the first step (pull feeds: at any time). Feeds before the functions that take
  * from them. */
-void hr_dispatch_add_feed(hr_dispatch *dispatch, const hr_feed_policy *policy);
-void hr_dispatch_add_function(hr_dispatch *dispatch, const hr_function_policy *policy);
+void hr_dispatch_add_feed(hr_dispatch *d, const hr_feed_policy *policy);
+void hr_dispatch_add_function(hr_dispatch *d, const hr_function_policy *policy);
 
 /* A function takes from a feed. low 0: new, it starts at start (journal: position; pull: at BEGIN)
  * and its first checkpoint is written by the next step. settled as a unit had it. */
-void hr_dispatch_take(hr_dispatch *dispatch, uint32_t function, uint32_t feed, uint64_t low,
+void hr_dispatch_take(hr_dispatch *d, uint32_t function_id, uint32_t feed_id, uint64_t low,
                       uint64_t start, hr_slice settled, const hr_counters *counters);
 
 /* A parked row as the store has it. */
-void hr_dispatch_load_parked(hr_dispatch *dispatch, const hr_row *row);
+void hr_dispatch_load_parked(hr_dispatch *d, const hr_row *row);
 
 /* Runs one step. Cannot fail: what goes wrong arrives as an input and leaves as an action. */
-void hr_dispatch_step(hr_dispatch *dispatch, const hr_input *input, hr_output *out);
+void hr_dispatch_step(hr_dispatch *d, const hr_input *input, hr_output *out);
 
 /* Nothing runs, nothing waits for a commit. */
-bool hr_dispatch_is_idle(const hr_dispatch *dispatch);
+bool hr_dispatch_is_idle(const hr_dispatch *d);
 
 /* So many dead letters were dropped or replayed. */
-void hr_dispatch_dead_ended(hr_dispatch *dispatch, uint64_t count);
+void hr_dispatch_dead_ended(hr_dispatch *d, uint64_t count);
 
 /* What `status` shows, from memory. */
 typedef struct hr_function_stats {
@@ -243,14 +243,13 @@ typedef struct hr_function_stats {
     const char *stalled;  /* why it takes nothing more; NULL: it does */
     hr_counters counters; /* over all its feeds, uncommitted included */
 } hr_function_stats;
-void hr_dispatch_function_stats(const hr_dispatch *dispatch, uint32_t function,
-                                hr_function_stats *out);
+void hr_dispatch_function_stats(const hr_dispatch *d, uint32_t id, hr_function_stats *out);
 typedef struct hr_feed_stats {
     uint64_t next, unsettled_bytes, in_memory, duplicates_window;
     hr_counters counters;
     bool is_stopped;
 } hr_feed_stats;
-void hr_dispatch_feed_stats(const hr_dispatch *dispatch, uint32_t feed, hr_feed_stats *out);
+void hr_dispatch_feed_stats(const hr_dispatch *d, uint32_t id, hr_feed_stats *out);
 
 /* Where one event of a feed stands for a function, from memory. */
 typedef enum hr_dispatch_standing {
@@ -260,11 +259,11 @@ typedef enum hr_dispatch_standing {
     HR_STANDS_RUNNING,
     HR_STANDS_RETRYING
 } hr_dispatch_standing;
-hr_dispatch_standing hr_dispatch_find(const hr_dispatch *dispatch, uint32_t function, uint32_t feed,
+hr_dispatch_standing hr_dispatch_find(const hr_dispatch *d, uint32_t function_id, uint32_t feed_id,
                                       uint64_t position);
 
 /* The checkpoint of a function on a feed as last made durable; false: none. */
-bool hr_dispatch_checkpoint(const hr_dispatch *dispatch, uint32_t function, uint32_t feed,
+bool hr_dispatch_checkpoint(const hr_dispatch *d, uint32_t function_id, uint32_t feed_id,
                             uint64_t *out_low, uint64_t *out_settled);
 
 #endif

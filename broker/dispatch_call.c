@@ -19,7 +19,7 @@ static void lane_pop(function *f, lane *l) {
 
 /* Puts a parked event that is not to be called now back to the others. */
 static void put_back(item *it) {
-    it->parked->is_out = false;
+    it->parked->is_out = it->parked->is_called = false;
     hr_batch_unref(it->batch);
 }
 
@@ -111,6 +111,9 @@ static void fill(hr_dispatch *d, function *f, lane *l, call_box *box) {
         if (it.first_ms == 0) {
             it.first_ms = d->real_us / 1000;
         }
+        if (it.parked != NULL) {
+            it.parked->is_called = true;
+        }
         uint32_t at = box->call.count++;
         box->items[at] = it;
         box->refs[at] = (hr_event_ref){.batch = it.batch,
@@ -147,6 +150,11 @@ static void start_call(hr_dispatch *d, function *f, lane *l, call_box *box) {
 }
 
 void hr_function_call(hr_dispatch *d, function *f) {
+    const feed *results =
+        f->policy.result_feed == 0 ? NULL : hr_dispatch_find_feed(d, f->policy.result_feed);
+    if (results != NULL && results->unsettled >= results->policy.max_bytes) {
+        return; /* S2: not called while nobody takes what it would give */
+    }
     if (d->is_draining || f->queued == 0) {
         return;
     }
@@ -170,6 +178,7 @@ void hr_function_call(hr_dispatch *d, function *f) {
         call_box *box = new_call(d, f);
         fill(d, f, l, box);
         l->since_ns = d->now_ns;
+        f->turn = ((uint32_t)(l - f->lanes) + 1) % f->policy.lanes; /* none starves */
         if (box->call.count > 0) {
             start_call(d, f, l, box);
         } else {
@@ -232,7 +241,7 @@ static void keep_results(function *f, cursor *c, const hr_answer *answer, const 
     uint32_t kept = 0;
     for (uint32_t i = 0; i < results->count; i++) {
         uint16_t cause = answer->causes[i];
-        if ((ok[cause / 64] >> (cause % 64) & 1) != 0) {
+        if (cause < HR_BATCH_MAX && (ok[cause / 64] >> (cause % 64) & 1) != 0) {
             keep[kept++] = i;
         }
     }
@@ -290,6 +299,7 @@ static uint32_t apply(hr_dispatch *d, function *f, call_box *box, const hr_answe
         if (has_failed(failed, failed_count, key) ||
             (exception != NULL && exception->outcome == HR_OUTCOME_NOT_RUN)) {
             again[again_count++] = (uint16_t)i; /* S9: whatever it says, it comes again */
+            failed[failed_count++] = key;       /* and so do those behind it */
             continue;
         }
         if (exception == NULL) {
@@ -348,11 +358,13 @@ static bool is_orphan(const call_box *box) {
 
 static void orphan(call_box *box, const hr_answer *answer) {
     for (uint32_t i = 0; i < box->call.count; i++) {
-        if (box->items[i].parked != NULL) {
-            put_back(&box->items[i]);
+        if (box->items[i].parked != NULL) { /* itself may be forgotten (hr_park_forget) */
+            hr_batch_unref(box->items[i].batch);
         }
     }
-    hr_batch_unref(answer->take_results);
+    if (answer->failure == HR_OK) {
+        hr_batch_unref(answer->take_results);
+    }
 }
 
 void hr_call_answered(hr_dispatch *d, const hr_answer *answer) {
@@ -367,6 +379,14 @@ void hr_call_answered(hr_dispatch *d, const hr_answer *answer) {
     uint64_t ok[HR_BATCH_MAX / 64] = {0};
     bool any_ok = false;
     unlist(d, f, box);
+    for (uint32_t i = 0; i < box->call.count && !is_orphan(box); i++) {
+        if (box->items[i].parked != NULL) {
+            box->items[i].parked->is_called = false;
+        }
+    }
+    if (answer->failure != HR_OK) {
+        hr_batch_unref(answer->take_results); /* none by contract */
+    }
     if (is_orphan(box)) {
         orphan(box, answer);
     } else if (answer->failure == HR_OK) {
@@ -388,8 +408,12 @@ void hr_call_answered(hr_dispatch *d, const hr_answer *answer) {
     }
     lane *l = &f->lanes[box->call.lane];
     while (again_count > 0) {
-        hr_lane_push(f, (uint32_t)(l - f->lanes), &box->items[again[--again_count]], true,
-                     d->now_ns);
+        item *it = &box->items[again[--again_count]];
+        if (!it->cursor->feed->is_revoked) {
+            hr_lane_push(f, (uint32_t)(l - f->lanes), it, true, d->now_ns);
+        } else if (it->parked != NULL) {
+            put_back(it); /* the store keeps it; what is fresh is read again by the next owner */
+        }
     }
     box->next = f->free_calls;
     f->free_calls = box;

@@ -123,7 +123,8 @@ void hr_feed_settled(hr_dispatch *d, feed *f) {
         uint64_t own = c->durable_low;
         for (const parked *p = c->unattempted == 0 ? NULL : c->parked_list; p != NULL;
              p = p->next) {
-            if (f->policy.pull && p->attempt == 0 && p->position < own) {
+            if (f->policy.pull && p->attempt == 0 && p->state == HR_PARKED_BEHIND &&
+                p->position < own) {
                 own = p->position; /* S17: another owner will read it again */
             }
         }
@@ -199,6 +200,7 @@ static unit_box *new_append(feed *f, uint64_t ticket) {
     unit_box *unit = hr_unit_new();
     unit->feed = f;
     unit->ticket = ticket;
+    unit->sequence = ++f->appends;
     unit->unit.feed = f->policy.id;
     unit->unit.epoch = f->policy.epoch;
     unit->unit.flags = HR_UNIT_INTAKE;
@@ -220,7 +222,13 @@ void hr_feed_offer(hr_dispatch *d, const hr_input *input) {
     }
     unit_box *unit = new_append(f, input->offer.ticket);
     for (size_t i = 0; i < input->offer.row_count; i++) {
-        *hr_unit_row(unit) = input->offer.rows[i];
+        hr_row *row = hr_unit_row(unit);
+        *row = input->offer.rows[i];
+        row->bytes = hr_unit_copy(unit, row->bytes);
+        row->reason = hr_unit_copy(unit, row->reason);
+        row->text = hr_unit_copy(unit, row->text);
+        row->logs = hr_unit_copy(unit, row->logs);
+        row->event_id = hr_unit_copy(unit, row->event_id);
     }
     if (batch != NULL && f->policy.take_dedupe != NULL) {
         batch = without_duplicates(d, f, unit, batch);
@@ -255,6 +263,10 @@ void hr_feed_append_done(hr_dispatch *d, unit_box *unit, hr_code result) {
         for (size_t i = 0; i < unit->seen_count; i++) {
             hr_dedupe_remove(f->policy.take_dedupe, unit->seen[i]);
         }
+        d->options.dead_count -= unit->unit.counters.malformed < d->options.dead_count
+                                     ? unit->unit.counters.malformed
+                                     : d->options.dead_count;
+        f->failed_to = f->appends;
         refuse(d, f, unit->ticket, result);
         return;
     }
@@ -277,7 +289,10 @@ void hr_feed_append_done(hr_dispatch *d, unit_box *unit, hr_code result) {
     if (f->cursors == NULL) {
         hr_feed_settled(d, f);
     }
-    if (unit->ticket != 0) {
+    if (unit->unit.counters.duplicates > 0 && unit->sequence <= f->failed_to) {
+        /* S16: the first copy may be what was not kept; offered again, it is new or durable */
+        refuse(d, f, unit->ticket, HR_E_STORE_FULL);
+    } else if (unit->ticket != 0) {
         hr_dispatch_act(d, HR_DO_DURABLE, 0, f->policy.id)->ticket.last = unit->ticket;
     }
 }
@@ -340,7 +355,7 @@ static void drop_queued(hr_dispatch *d, feed *f) {
                 item *it = &l->ring[(l->first + k) & (l->capacity - 1)];
                 if (it->cursor->feed == f) {
                     if (it->parked != NULL) {
-                        it->parked->is_out = false;
+                        it->parked->is_out = it->parked->is_called = false;
                         hr_batch_unref(it->batch);
                     }
                     fn->queued--;

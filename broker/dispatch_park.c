@@ -146,7 +146,16 @@ bool hr_park_is_held(const function *f, const item *it) {
     if (ch == NULL) {
         return false;
     }
-    return it->parked == NULL || (ch->first != it->parked && !ch->first->is_out);
+    if (it->parked == NULL) {
+        return true;
+    }
+    /* all before it must be in the call that is being filled: being fetched is not enough, they
+     * might come into the lane behind it */
+    const parked *p = ch->first;
+    while (p != it->parked && p->is_called) {
+        p = p->after;
+    }
+    return p != it->parked;
 }
 
 /* ---- parking ---- */
@@ -202,7 +211,7 @@ void hr_park(hr_dispatch *d, function *f, item *it, uint32_t state, int64_t due_
     p->attempt = attempt;
     p->first_ms = it->first_ms;
     p->replay = it->replay;
-    p->is_out = false;
+    p->is_out = p->is_called = false;
     p->ready_at = unit->sequence;
     c->unattempted += p->attempt == 0 && p->state == HR_PARKED_BEHIND ? 1 : 0;
     if (state == HR_PARKED_RETRY) {
@@ -292,6 +301,10 @@ void hr_park_release(hr_dispatch *d, function *f) {
     cursor *c = NULL;
     while (f->heap_count > 0 && f->fetching_count < sizeof f->fetching / sizeof *f->fetching) {
         parked *p = f->heap[0];
+        if (p->cursor->feed->is_revoked) { /* waits in the store until the feed comes back */
+            heap_remove(f, p);
+            continue;
+        }
         if (p->due_ms > now_ms || p->ready_at > p->cursor->done || (c != NULL && p->cursor != c)) {
             break;
         }
@@ -332,7 +345,7 @@ void hr_park_fetched(hr_dispatch *d, function *f, cursor *c, const hr_input *inp
         while (batch != NULL && at < batch->count && batch->position[at] != p->position) {
             at++;
         }
-        if (c->feed->is_revoked && c->feed->is_gone) {
+        if (c->feed->is_revoked) {
             p->is_out = false;
         } else if (input->read.result != HR_OK) {
             p->is_out = false;
@@ -366,14 +379,32 @@ void hr_park_drop_unattempted(hr_dispatch *d, cursor *c) {
     if (c->unattempted == 0) {
         return;
     }
+    hr_free(c->dropped);
     c->dropped = hr_alloc_array(c->unattempted, sizeof *c->dropped);
     for (parked *p = c->parked_list, *next = NULL; p != NULL; p = next) {
         next = p->next;
-        if (p->attempt == 0 && p->state == HR_PARKED_BEHIND) {
+        /* what runs has its attempt, what is being fetched is still pointed at */
+        if (p->attempt == 0 && p->state == HR_PARKED_BEHIND && !p->is_out) {
             c->dropped[c->dropped_count++] = p->position;
             c->counters.deliveries--;
             hr_unpark(d, c->function, p);
         }
     }
     qsort(c->dropped, c->dropped_count, sizeof *c->dropped, by_position);
+}
+
+/* Forgets, in memory only, all that is parked of a cursor whose feed comes back: the store tells it
+ * again. Nothing of it runs or is queued any more but what hr_call_answered() knows as orphaned. */
+void hr_park_forget(cursor *c) {
+    function *f = c->function;
+    for (uint32_t i = 0; i < f->fetching_count; i++) {
+        HR_ASSERT(f->fetching[i] != NULL);
+        if (f->fetching[i]->cursor == c) {
+            f->fetching[i--] = f->fetching[--f->fetching_count];
+        }
+    }
+    while (c->parked_list != NULL) {
+        free_parked(f, c->parked_list);
+    }
+    c->unattempted = 0;
 }

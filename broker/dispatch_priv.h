@@ -27,6 +27,7 @@ typedef struct parked {
     int64_t due_ms, first_ms;
     uint32_t attempt, state, replay, size;
     bool is_out;                 /* being fetched, queued or running */
+    bool is_called;              /* in the call that is being filled or runs */
     size_t heap_index;           /* 1-based, 0: not in the heap */
     struct parked *after;        /* in its chain */
     struct parked *next, **link; /* of its cursor's list */
@@ -129,6 +130,7 @@ struct feed {
     size_t mark_first, mark_count, mark_capacity;
     uint64_t unsettled;
     bool is_stopped, is_revoked, is_forgotten, is_gone;
+    uint64_t appends, failed_to; /* numbers of its appends: all submitted; up to the last failure */
     hr_counters counters;
     cursor *cursors;
     uint64_t told_low;
@@ -235,5 +237,6 @@ void hr_park_load(hr_dispatch *d, function *f, cursor *c, const hr_row *row);
 void hr_park_release(hr_dispatch *d, function *f);
 void hr_park_fetched(hr_dispatch *d, function *f, cursor *c, const hr_input *input);
 void hr_park_drop_unattempted(hr_dispatch *d, cursor *c);
+void hr_park_forget(cursor *c);
 
 #endif

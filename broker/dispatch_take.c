@@ -105,6 +105,22 @@ static void take_batch(hr_dispatch *d, cursor *c, hr_batch *batch) {
     c->next = batch->position[count - 1] + 1;
 }
 
+/* The events of the batch from position on: what was read from the store may have ended within a
+ * batch that memory has too, and no event may come twice. A reference for the caller. */
+static hr_batch *from_position(hr_batch *batch, uint64_t position) {
+    if (batch->position[0] >= position) {
+        return hr_batch_ref(batch);
+    }
+    uint32_t keep[HR_BATCH_MAX];
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < batch->count; i++) {
+        if (batch->position[i] >= position) {
+            keep[kept++] = i;
+        }
+    }
+    return hr_batch_pick(batch, keep, kept);
+}
+
 /* The next batch of the cursor, a reference for the caller; NULL when there is none in memory (a
  * read is then asked for if the store has more). */
 static hr_batch *next_batch(hr_dispatch *d, cursor *c) {
@@ -119,7 +135,7 @@ static hr_batch *next_batch(hr_dispatch *d, cursor *c) {
     }
     if (c->next >= f->ring_floor) {
         hr_batch *batch = hr_feed_find(f, c->next);
-        return batch == NULL ? NULL : hr_batch_ref(batch);
+        return batch == NULL ? NULL : from_position(batch, c->next);
     }
     if (f->policy.pull) {
         return NULL; /* cannot be below the ring: all functions move together */

@@ -174,21 +174,39 @@ static void add_position(run_writer *w, uint64_t position) {
     w->to = position + 1;
 }
 
+/* Was the event given back to the next owner of its feed (S17)? */
+static bool is_dropped(const cursor *c, uint64_t position) {
+    size_t low = 0, high = c->dropped_count;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        if (c->dropped[middle] < position) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low < c->dropped_count && c->dropped[low] == position;
+}
+
+/* What is given back may lie below low, or above it when an earlier event is still open. */
+static uint64_t checkpoint_low(const cursor *c) {
+    return c->dropped_count > 0 && c->dropped[0] < c->low ? c->dropped[0] : c->low;
+}
+
 /* The set settled above low: runs of positions as varint pairs (gap since the run before, length).
  * Ranges known from the store that were not reached yet are kept. */
 static void encode_settled(const cursor *c, run_writer *w) {
-    w->base = c->low;
-    if (c->dropped_count > 0) { /* all but these is settled up to low */
-        w->base = c->dropped[0];
-        for (size_t i = 0; i < c->dropped_count; i++) {
-            w->from = c->dropped[i] + 1;
-            w->to = i + 1 < c->dropped_count ? c->dropped[i + 1] : c->low;
-            end_run(w);
-        }
+    w->base = checkpoint_low(c);
+    for (size_t i = 0; i < c->dropped_count && c->dropped[i] < c->low; i++) {
+        /* all but these is settled up to low */
+        w->from = c->dropped[i] + 1;
+        w->to = i + 1 < c->dropped_count && c->dropped[i + 1] < c->low ? c->dropped[i + 1] : c->low;
+        end_run(w);
     }
     for (const span *s = c->first; s != NULL; s = s->next) {
         for (uint32_t i = 0; i < s->batch->count; i++) {
-            if ((s->bits[i / 64] >> (i % 64) & 1) != 0 && s->batch->position[i] >= c->low) {
+            if ((s->bits[i / 64] >> (i % 64) & 1) != 0 && s->batch->position[i] >= c->low &&
+                !is_dropped(c, s->batch->position[i])) {
                 add_position(w, s->batch->position[i]);
             }
         }
@@ -258,7 +276,7 @@ static void flush_cursor(hr_dispatch *d, cursor *c) {
     unit->unit.feed = c->feed->policy.id;
     unit->unit.epoch = c->feed->policy.epoch;
     unit->unit.has_checkpoint = true;
-    unit->unit.low = c->dropped_count > 0 ? c->dropped[0] : c->low;
+    unit->unit.low = checkpoint_low(c);
     unit->unit.settled = hr_unit_copy(unit, hr_slice_of(writer.out.bytes, writer.out.size));
     unit->unit.settled_count = writer.count;
     unit->unit.counters = c->counters;

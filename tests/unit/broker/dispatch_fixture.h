@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A dispatcher on a virtual clock with a store in memory: units wait in a queue until the test
+ * carries them out, restarts keep only what was carried out. */
+#ifndef HR_TESTS_DISPATCH_FIXTURE_H
+#define HR_TESTS_DISPATCH_FIXTURE_H
+
+#include "broker/dispatch.h"
+#include "core/buffer.h"
+
+enum { FX_FEEDS = 3, FX_FUNCTIONS = 4, FX_EVENTS = 2048, FX_LIST = 4096 };
+enum { FX_IN = 1, FX_RESULTS = 2 };
+
+typedef struct fx_event {
+    bool exists, corrupt;
+    hr_batch *one; /* the stored event, alone in a batch */
+} fx_event;
+
+typedef struct fx_parked {
+    hr_row row;
+    hr_batch *one;
+} fx_parked;
+
+typedef struct fx_checkpoint {
+    bool exists;
+    uint64_t low;
+    uint8_t settled[8192];
+    size_t settled_size;
+    hr_counters counters;
+} fx_checkpoint;
+
+typedef struct fx_read {
+    uint32_t function, feed, max;
+    bool parked;
+    uint64_t from, positions[256];
+    size_t count;
+} fx_read;
+
+typedef struct fixture {
+    hr_dispatch *d;
+    hr_output out;
+    uint64_t now_ms, random, wake_ns;
+    /* durable */
+    fx_event journal[FX_FEEDS][FX_EVENTS];
+    uint64_t next[FX_FEEDS];
+    fx_checkpoint checkpoint[FX_FUNCTIONS][FX_FEEDS];
+    fx_parked parked[FX_LIST];
+    size_t parked_count, dead_rows, drop_rows;
+    /* on its way */
+    hr_unit *units[FX_LIST];
+    size_t unit_count;
+    fx_read reads[64];
+    size_t read_count;
+    hr_call *calls[64];
+    size_t call_count;
+    /* seen by the test */
+    uint64_t durable_ticket, last_refused;
+    hr_code refused_why;
+    uint32_t refused, want, cancels;
+    bool called[FX_FUNCTIONS][FX_FEEDS][FX_EVENTS], done[FX_FUNCTIONS][FX_FEEDS][FX_EVENTS];
+    bool running[FX_FUNCTIONS][FX_FEEDS][FX_EVENTS];
+    hr_function_policy functions[FX_FUNCTIONS];
+    uint32_t takes[FX_FUNCTIONS]; /* the feed of each; 0: no such function */
+    bool dedupe, keep_order;
+    uint64_t max_bytes, seed;
+    const char *broken; /* what a check found; NULL: nothing */
+} fixture;
+
+/* Zeroed memory with defaults; set functions and takes, then start. */
+fixture *fx_new(void);
+void fx_free(fixture *take_fixture);
+
+/* Makes the dispatcher from what is durable; a restart ends the old one without its answers. */
+void fx_start(fixture *fx);
+void fx_restart(fixture *fx);
+
+/* The fixture's random bits (xorshift). */
+uint64_t fx_random(fixture *fx);
+
+/* Inputs. */
+void fx_step(fixture *fx, hr_input *input);
+void fx_offer(fixture *fx, uint64_t ticket, uint64_t first_id, uint32_t count, uint32_t keys);
+void fx_wake(fixture *fx, uint64_t later_ms);
+void fx_answer(fixture *fx, size_t call, hr_code failure, const hr_exception *exceptions,
+               size_t count, bool with_results);
+void fx_unit(fixture *fx, hr_code result); /* the oldest unit ends */
+void fx_serve(fixture *fx);                /* the oldest read is answered */
+void fx_settle_store(fixture *fx);         /* all units and reads */
+
+#endif
