@@ -88,30 +88,30 @@ hr_code hr_kafka_new(const hr_kafka_options *options, const hr_kafka_callbacks *
 
 /* Runs what is due: callbacks, heartbeats. Never blocks by itself; call it every few seconds at
  * least, whatever else holds, or the group takes the partitions away. */
-void hr_kafka_serve(hr_kafka *client);
+void hr_kafka_serve(hr_kafka *self);
 
 /* Gives up to max (1 .. 1,024) records of a slot to each(); returns how many. Never blocks. */
-uint32_t hr_kafka_take(hr_kafka *client, uint32_t slot, uint32_t max,
+uint32_t hr_kafka_take(hr_kafka *self, uint32_t index, uint32_t max,
                        void (*each)(void *data, const hr_kafka_record *record), void *data);
 
 /* The absolute offset of a start: HR_KAFKA_EARLIEST, HR_KAFKA_LATEST or milliseconds since 1970.
  * Blocks at most timeout_ms. Errors: HR_E_PEER_DOWN. */
-hr_code hr_kafka_resolve(hr_kafka *client, const char *topic, int32_t partition, int64_t start,
+hr_code hr_kafka_resolve(hr_kafka *self, const char *topic, int32_t partition, int64_t start,
                          int timeout_ms, int64_t *out_offset, hr_error *err);
 
 /* The offset after the newest record of a slot as last heard, -1: not heard yet. */
-int64_t hr_kafka_end(hr_kafka *client, uint32_t slot);
+int64_t hr_kafka_end(hr_kafka *self, uint32_t index);
 
 /* Commits offsets (the next to be read) for the group; wait_ms 0: in the background. Slots are of
  * the present assignment. Errors: HR_E_PEER_REFUSED with librdkafka's words. */
-hr_code hr_kafka_commit(hr_kafka *client, const uint32_t *slots, const int64_t *offsets,
-                        size_t count, int wait_ms, hr_error *err);
+hr_code hr_kafka_commit(hr_kafka *self, const uint32_t *slots, const int64_t *offsets, size_t count,
+                        int wait_ms, hr_error *err);
 
 /* Can a broker be reached now? Blocks at most timeout_ms. */
 bool hr_kafka_probe(hr_kafka *client, int timeout_ms);
 
 /* The cluster's own id; NULL when not known in time. Free with hr_free(). */
-char *hr_kafka_cluster(hr_kafka *client, int timeout_ms);
+char *hr_kafka_cluster(hr_kafka *self, int timeout_ms);
 
 /* Leaves (a static member stays a member for its session). revoked() has been called or is called
  * now. false: librdkafka did not finish in time; the client is then leaked, not freed. */

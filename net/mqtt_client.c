@@ -669,7 +669,7 @@ static hr_code read_url(const char *url, address *out, hr_error *err) {
     const char *host = url + (is_tls ? 8 : 7);
     size_t size = strcspn(host, "/");
     const char *port = NULL;
-    size_t host_size = size;
+    size_t host_size = 0;
     if (host[0] == '[') {
         const char *bracket = memchr(host, ']', size);
         host_size = bracket == NULL ? size : (size_t)(bracket - host) + 1;

@@ -62,17 +62,17 @@ hr_code hr_mqtt_client_open(hr_loop *loop, const hr_mqtt_settings *settings,
                             hr_error *err);
 
 /* Everything up to this sequence is durable; cost: the sum of what became so. */
-void hr_mqtt_client_durable(hr_mqtt_client *client, uint64_t up_to, size_t cost);
+void hr_mqtt_client_durable(hr_mqtt_client *it, uint64_t up_to, size_t cost);
 
 /* Everything up to this sequence is settled, but some of it was not kept: the connection ends
  * unacknowledged, so that the broker sends it again. */
-void hr_mqtt_client_refuse(hr_mqtt_client *client, uint64_t up_to, size_t cost);
+void hr_mqtt_client_refuse(hr_mqtt_client *it, uint64_t up_to, size_t cost);
 
 /* Reads no more from the broker until it is released. */
-void hr_mqtt_client_hold(hr_mqtt_client *client, bool is_held);
+void hr_mqtt_client_hold(hr_mqtt_client *it, bool is_held);
 
 /* Gives no more messages; waits (5 s at most) until what was given is durable, forwards its
  * acknowledgements, closes, and calls stopped(). */
-void hr_mqtt_client_stop(hr_mqtt_client *client, uint64_t last_given);
+void hr_mqtt_client_stop(hr_mqtt_client *it, uint64_t last_given);
 
 #endif

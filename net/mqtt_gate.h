@@ -36,19 +36,19 @@ hr_code hr_mqtt_gate_open(hr_loop *loop, const hr_mqtt_gate_user *user, hr_mqtt_
 const char *hr_mqtt_gate_proxy(const hr_mqtt_gate *gate);
 
 /* Connects to the broker (10 s at most), then calls dialed(). Only when none is open. */
-void hr_mqtt_gate_dial(hr_mqtt_gate *gate, const char *host, const char *port);
+void hr_mqtt_gate_dial(hr_mqtt_gate *it, const char *host, const char *port);
 
 /* Everything up to this sequence is durable (or given up): acknowledgements of it may pass. Also
  * looks at is_full() again. */
-void hr_mqtt_gate_durable(hr_mqtt_gate *gate, uint64_t up_to);
+void hr_mqtt_gate_durable(hr_mqtt_gate *it, uint64_t up_to);
 
 /* Reads no more from the broker until it is released. */
-void hr_mqtt_gate_hold(hr_mqtt_gate *gate, bool is_held);
+void hr_mqtt_gate_hold(hr_mqtt_gate *it, bool is_held);
 
 /* Ends the connection (or the dial): what is held is dropped. No closed() follows. */
-void hr_mqtt_gate_shut(hr_mqtt_gate *gate);
+void hr_mqtt_gate_shut(hr_mqtt_gate *it);
 
-/* Shuts and frees; NULL is allowed. */
-void hr_mqtt_gate_free(hr_mqtt_gate *take_gate);
+/* Takes the gate: shuts and frees it; NULL is allowed. */
+void hr_mqtt_gate_free(hr_mqtt_gate *it);
 
 #endif

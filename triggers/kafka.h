@@ -97,8 +97,8 @@ typedef struct kafka_message {
     hr_buffer raw;
 } kafka_message;
 
-/* Runs one message and frees it.  Thread: loop. */
-void kafka_on_message(hr_message *message);
+/* Runs one message (it begins with head) and frees it.  Thread: loop. */
+void kafka_on_message(hr_message *head);
 
 /* Opens the client; errors as hr_kafka_new. Then the thread runs until is_stopping; its last
  * message is KAFKA_STOPPED.  Thread: loop. */

@@ -127,7 +127,8 @@ static const hr_mqtt_filter *filter_of(const mqtt_trigger *it, hr_slice topic,
 
 static bool looks_like_json(hr_slice data) {
     size_t at = 0;
-    while (at < data.size && memchr(" \t\r\n", data.bytes[at], 4) != NULL) {
+    while (at < data.size &&
+           (data.bytes[at] == ' ' || (data.bytes[at] >= '\t' && data.bytes[at] <= '\r'))) {
         at++;
     }
     return at < data.size && strchr("{[-0123456789", data.bytes[at]) != NULL &&
