@@ -26,7 +26,7 @@ struct hr_kafka {
     slot *slots;
     size_t slot_count;
     bool is_rejoining, is_closing;
-    char reason[300]; /* of the last broker that could not be reached */
+    char reason[300]; /* of the last broker that could not be reached; at first its address */
     rd_kafka_message_t *taken[TAKE_MAX];
     hr_kafka_header *headers;
     size_t header_capacity;
@@ -143,7 +143,7 @@ static void on_error(rd_kafka_t *rk, int code, const char *text, void *opaque) {
         text = fatal;
         kind = HR_KAFKA_FATAL;
     } else if (code == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN) {
-        text = self->reason[0] == '\0' ? text : self->reason;
+        text = self->reason; /* "2/2 brokers are down" alone would not say which */
         kind = HR_KAFKA_ALL_DOWN;
     } else if (code == RD_KAFKA_RESP_ERR__TRANSPORT || code == RD_KAFKA_RESP_ERR__RESOLVE) {
         snprintf(self->reason, sizeof self->reason, "%s", text);
@@ -247,6 +247,7 @@ hr_code hr_kafka_new(const hr_kafka_options *options, const hr_kafka_callbacks *
     HR_ASSERT(options->brokers != NULL && options->group != NULL && options->topic_count > 0);
     hr_kafka *self = hr_alloc(sizeof *self);
     self->callbacks = *callbacks;
+    snprintf(self->reason, sizeof self->reason, "none of %s can be reached", options->brokers);
     self->name = hr_copy_text(options->name);
     self->wake_fd = options->wake_fd;
     rd_kafka_conf_t *conf = rd_kafka_conf_new();
