@@ -15,7 +15,8 @@ typedef struct hr_daemon_options {
     uint64_t run_ms;                                /* end by itself after so long; 0: never */
     hr_tap *tap;                                    /* sees every note; NULL: nobody */
     void (*started)(void *data, hr_engine *engine); /* NULL: nobody asks */
-    /* Before the store is closed: the last totals ({"sum", "functions"}); NULL: nobody asks. */
+    /* Before the store is closed: the last totals ({"sum", "functions", "triggers"}); NULL: nobody
+     * asks. */
     void (*totals)(void *data, const json_t *totals);
     void *data;
 } hr_daemon_options;

@@ -72,10 +72,12 @@ static void on_totals(hr_read *read) {
             json_object_set_new(functions, f->name, one);
         }
     }
+    json_t *triggers = json_object(); /* received */
     uint64_t received = 0, malformed = 0, duplicates = 0;
     for (size_t i = 0; i < own->engine->trigger_count; i++) {
         engine_trigger *t = &own->engine->triggers[i];
         hr_feed_stats stats;
+        uint64_t before = received;
         for (size_t k = 0; k < (t->is_pull ? t->pull_count : 1); k++) {
             hr_dispatch_feed_stats(own->engine->dispatch, t->is_pull ? t->pull_feeds[k] : t->feed,
                                    &stats);
@@ -83,11 +85,13 @@ static void on_totals(hr_read *read) {
             malformed += stats.counters.malformed;
             duplicates += stats.counters.duplicates;
         }
+        json_object_set_new(triggers, t->name, hr_count_json(received - before));
     }
     json_object_set_new(sum, "received", hr_count_json(received));
     json_object_set_new(sum, "malformed", hr_count_json(malformed));
     json_object_set_new(sum, "duplicates", hr_count_json(duplicates));
-    own->answer(own->data, json_pack("{s:o, s:o}", "sum", sum, "functions", functions));
+    own->answer(own->data, json_pack("{s:o, s:o, s:o}", "sum", sum, "functions", functions,
+                                     "triggers", triggers));
     hr_read_fini(read);
     hr_free(own);
 }

@@ -66,7 +66,7 @@ void hr_show_note(const json_t *note) {
     }
     printf("  ");
     put(text_of(note, "subject"), 60);
-    if (text_of(note, "text")[0] != '\0') {
+    if (text_of(note, "text")[0] != '\0' && strcmp(what, "result") != 0) {
         printf("  ");
         put(text_of(note, "text"), 160);
     }

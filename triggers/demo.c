@@ -15,9 +15,7 @@ enum {
     LATE_MAX_MS = 1000,  /* what is missed beyond this is not made up for */
     WAIT_MAX_MS = 60000, /* between two looks at the clock, however low the rate */
     ANCHOR_S = 1000,     /* so often the count of the rate begins anew: it cannot overflow */
-    RATE_MAX = 1000 * TURN_MAX * 1000, /* a turn a millisecond */
-    DEVICES = 20,
-    TEXT_MAX = 64
+    RATE_MAX = 1000 * TURN_MAX * 1000 /* a turn a millisecond */
 };
 
 typedef struct demo_trigger {
@@ -28,23 +26,45 @@ typedef struct demo_trigger {
     bool is_uploads, is_wanted, is_stopping;
     uint64_t rate;           /* thousandths of an event in a second */
     uint64_t start_ns, made; /* events made since start_ns: what the rate is kept by */
-    uint64_t chance;         /* state of the generator */
-    uint64_t number;         /* of the last event */
-    uint64_t ticket, safe;   /* the last given, the last durable or refused */
-    char session[17];        /* hex */
-    int32_t tenths[DEVICES]; /* temperature of each device */
+    hr_thermometers thermometers;
+    uint64_t number;       /* of the last event */
+    uint64_t ticket, safe; /* the last given, the last durable or refused */
+    char session[17];      /* hex */
 } demo_trigger;
 
 static demo_trigger *of(hr_trigger *self) {
     return (demo_trigger *)(void *)self;
 }
 
+/* --- thermometers --- */
+
 /* xorshift64: pretty numbers, not secrets. */
-static uint32_t chance_below(demo_trigger *it, uint32_t bound) {
+static uint32_t chance_below(hr_thermometers *it, uint32_t bound) {
     it->chance ^= it->chance << 13;
     it->chance ^= it->chance >> 7;
     it->chance ^= it->chance << 17;
     return (uint32_t)((it->chance >> 32) % bound);
+}
+
+void hr_thermometers_init(hr_thermometers *it, uint64_t seed) {
+    it->chance = seed | 1;
+    for (int32_t i = 0; i < HR_DEMO_DEVICES; i++) {
+        it->tenths[i] = 180 + i * 6;
+    }
+}
+
+void hr_thermometers_read(hr_thermometers *it, hr_thermometer_reading *out) {
+    uint32_t index = chance_below(it, HR_DEMO_DEVICES);
+    int32_t *tenths = &it->tenths[index];
+    *tenths += (int32_t)chance_below(it, 21) - 10;
+    *tenths = *tenths < 150 ? 150 : *tenths > 349 ? 349 : *tenths;
+    (void)snprintf(out->site, sizeof out->site, "%s", index % 2 == 0 ? "a" : "b");
+    (void)snprintf(out->device, sizeof out->device, "t-%u", index + 1);
+    (void)snprintf(out->subject, sizeof out->subject, "site/%s/device/%s/temp", out->site,
+                   out->device);
+    (void)snprintf(out->data, sizeof out->data,
+                   "{\"device\":\"%s\",\"site\":\"%s\",\"celsius\":%d.%d}", out->device, out->site,
+                   *tenths / 10, *tenths % 10);
 }
 
 static hr_code init(hr_trigger *self, hr_error *err) {
@@ -59,12 +79,9 @@ static hr_code init(hr_trigger *self, hr_error *err) {
     it->is_wanted = true;
     uint64_t random[2] = {0};
     HR_ASSERT(getrandom(random, sizeof random, 0) == (ssize_t)sizeof random);
-    it->chance = random[0] | 1;
+    hr_thermometers_init(&it->thermometers, random[0]);
     (void)snprintf(it->session, sizeof it->session, "%016" PRIx64, random[1]);
     it->source = hr_format("headrace/demo/%s", self->name);
-    for (size_t i = 0; i < DEVICES; i++) {
-        it->tenths[i] = 180 + (int32_t)chance_below(it, 120);
-    }
     return HR_OK;
 }
 
@@ -88,21 +105,14 @@ static hr_code pack(demo_trigger *it, hr_fields *fields, hr_builder *out, hr_err
 }
 
 static hr_code pack_thermometer(demo_trigger *it, hr_slice raw, hr_builder *out, hr_error *err) {
-    uint32_t index = chance_below(it, DEVICES);
-    int32_t *tenths = &it->tenths[index];
-    *tenths += (int32_t)chance_below(it, 21) - 10;
-    *tenths = *tenths < 150 ? 150 : *tenths > 349 ? 349 : *tenths;
-    char device[TEXT_MAX / 4], subject[TEXT_MAX], data[2 * TEXT_MAX];
-    const char *site = index % 2 == 0 ? "a" : "b";
-    (void)snprintf(device, sizeof device, "t-%u", index + 1);
-    (void)snprintf(subject, sizeof subject, "site/%s/device/%s/temp", site, device);
-    (void)snprintf(data, sizeof data, "{\"device\":\"%s\",\"site\":\"%s\",\"celsius\":%d.%d}",
-                   device, site, *tenths / 10, *tenths % 10);
-    hr_attribute extension[] = {text_attribute("site", site), text_attribute("device", device)};
+    hr_thermometer_reading reading;
+    hr_thermometers_read(&it->thermometers, &reading);
+    hr_attribute extension[] = {text_attribute("site", reading.site),
+                                text_attribute("device", reading.device)};
     hr_fields fields = {.type = hr_slice_text("demo.temperature"),
-                        .subject = hr_slice_text(subject),
-                        .partition_key = hr_slice_text(device),
-                        .data = raw.size > 0 ? raw : hr_slice_text(data),
+                        .subject = hr_slice_text(reading.subject),
+                        .partition_key = hr_slice_text(reading.device),
+                        .data = raw.size > 0 ? raw : hr_slice_text(reading.data),
                         .extensions = extension,
                         .extension_count = 2};
     return pack(it, &fields, out, err);
@@ -111,13 +121,14 @@ static hr_code pack_thermometer(demo_trigger *it, hr_slice raw, hr_builder *out,
 static hr_code pack_upload(demo_trigger *it, hr_slice raw, hr_builder *out, hr_error *err) {
     static const struct {
         const char *key, *content;
-    } objects[] = {{"cat.jpg", "image"},      {"dog.jpg", "image"},    {"notes.txt", "text"},
-                   {"sunset.png", "image"},   {"invoice.txt", "text"}, {"harbour.webp", "image"},
+    } objects[] = {{"cat.jpg", "image"},      {"dog.jpg", "image"},      {"notes.txt", "text"},
+                   {"sunset.png", "image"},   {"harbour.webp", "image"}, {"invoice.txt", "text"},
                    {"portrait.png", "image"}, {"readme.md", "text"}};
-    size_t index = chance_below(it, sizeof objects / sizeof objects[0]);
+    size_t index = it->number % (sizeof objects / sizeof objects[0]);
     bool is_image = strcmp(objects[index].content, "image") == 0;
-    uint32_t size = is_image ? 20000 + chance_below(it, 400000) : 200 + chance_below(it, 9000);
-    char data[4 * TEXT_MAX];
+    uint32_t size = is_image ? 20000 + chance_below(&it->thermometers, 400000)
+                             : 200 + chance_below(&it->thermometers, 9000);
+    char data[4 * HR_DEMO_TEXT];
     (void)snprintf(data, sizeof data,
                    "{\"bucket\":\"photos\",\"key\":\"%s\",\"size\":%u,\"content\":\"%s\"}",
                    objects[index].key, size, objects[index].content);
