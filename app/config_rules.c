@@ -394,6 +394,13 @@ static void check_function(loading *load, const hr_node *function) {
         (void)hr_diagnose(load->diags, config_value_place(isolation),
                           "only a native function can run without isolation");
     }
+    if (is_known(native) && (isolation == NULL || strcmp(isolation->text, "none") != 0)) {
+        hr_diagnostic *said =
+            hr_diagnose(load->diags, config_value_place(native),
+                        "a native function runs in the daemon itself in this version");
+        hr_diagnostic_note(said, "write `isolation: none` if its crash may be the daemon's; else "
+                                 "let it speak the worker protocol (`exec:`)");
+    }
     const hr_node *env = hr_node_get(function, "env");
     for (const hr_node *item = env == NULL ? NULL : env->child; item != NULL; item = item->next) {
         if (item->key[0] == '\0' || strchr(item->key, '=') != NULL) {

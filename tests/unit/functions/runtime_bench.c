@@ -218,8 +218,12 @@ void bench_begin_call(runtime_bench *bench) {
                                         .attempt = 1,
                                         .replay = bench->refs[i].replay};
     }
-    bench->call = (hr_call){
-        .id = id, .function = 1, .version = 1, .count = bench->batch->count, .events = bench->refs};
+    bench->call = (hr_call){.id = id,
+                            .function = 1,
+                            .version = 1,
+                            .count = bench->batch->count,
+                            .events = bench->refs,
+                            .deadline_ns = hr_mono_ns() + (uint64_t)5 * 1000000000};
     bench->runtime->ops->call(bench->runtime, &bench->call);
     assert_int_equal(bench->answers, 0); /* never from within call() */
 }
