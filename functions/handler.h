@@ -10,8 +10,8 @@
  * the state folder; after a crash the daemon calls them one by one, and one that crashes it again
  * and again uses its attempts up and becomes a dead letter. A handler that does not return cannot
  * be stopped: it holds its thread, and `status` says so. */
-#ifndef HEADRACE_HANDLER_H
-#define HEADRACE_HANDLER_H
+#ifndef HR_FUNCTIONS_HANDLER_H
+#define HR_FUNCTIONS_HANDLER_H
 
 #include <stddef.h>
 #include <stdint.h>
