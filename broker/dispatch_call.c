@@ -119,7 +119,8 @@ static void fill(hr_dispatch *d, function *f, lane *l, call_box *box) {
         box->refs[at] = (hr_event_ref){.batch = it.batch,
                                        .index = (uint16_t)it.index,
                                        .attempt = (uint16_t)(it.attempt + 1),
-                                       .replay = it.replay};
+                                       .replay = it.replay,
+                                       .key_hash = hr_chain_key(f, it.key_hash)};
     }
 }
 

@@ -17,8 +17,9 @@ typedef struct hr_runtime hr_runtime;
 typedef struct hr_event_ref {
     hr_batch *batch; /* a reference held by the dispatcher until the answer */
     uint16_t index;
-    uint16_t attempt; /* from 1 */
-    uint32_t replay;  /* replay number, 0: none */
+    uint16_t attempt;  /* from 1 */
+    uint32_t replay;   /* replay number, 0: none */
+    uint64_t key_hash; /* what is held back together when one fails; 0: by itself */
 } hr_event_ref;
 
 /* One call: a batch of events of one lane, in order. Owned by the dispatcher until answered. */

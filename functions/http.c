@@ -1,17 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The runtimes http and notify: an event as a POST. 2xx is done; 429 and 503 wait as Retry-After
- * says without using an attempt; other 4xx but 408 are dead letters; the rest is tried again. */
+/* The runtimes http and notify: an event as a POST. 2xx is done, unless the chat's words say
+ * otherwise; 429 and 503 wait as Retry-After says without using an attempt; other 4xx but 408 are
+ * dead letters; the rest is tried again. */
 #include "core/envelope.h"
 #include "core/memory.h"
+#include "functions/notify.h"
 #include "functions/registry.h"
-#include "functions/result.h"
-#include "functions/template.h"
+#include "functions/reply.h"
 #include "net/http_client.h"
 
 #include <stdio.h>
 #include <string.h>
 
-enum { MODE_BINARY, MODE_STRUCTURED, MODE_SLACK, MODE_FEISHU, MODE_WEBHOOK, WHY_BYTES = 300 };
+enum { MODE_BINARY, MODE_STRUCTURED, MODE_CHAT, SHOWN_BYTES = 120 };
 
 typedef struct push {
     hr_runtime runtime; /* first */
@@ -20,6 +21,7 @@ typedef struct push {
     const char *shown; /* for error texts: the address of a chat is a secret */
     const hr_node *headers, *tls;
     int mode;
+    hr_chat chat;
     uint32_t open;
     bool is_stopping;
 } push;
@@ -27,90 +29,75 @@ typedef struct push {
 /* One call: its events one after the other. */
 typedef struct posting {
     push *push;
-    hr_call *call;
     hr_http_call *http;
-    uint32_t at;
-    hr_exception *exceptions;
-    size_t exception_count;
-    hr_buffer whys;
-    hr_results results;
+    hr_reply reply;
 } posting;
 
 static void post_event(posting *p);
 
 static void finish(posting *p, hr_code failure, const char *why) {
     push *own = p->push;
-    size_t at = 0;
-    for (size_t i = 0; i < p->exception_count; i++) {
-        p->exceptions[i].why.bytes = p->whys.bytes + at;
-        at += p->exceptions[i].why.size;
-    }
-    hr_batch *results = hr_results_finish(&p->results);
-    hr_answer answer = {.call = p->call->id, .failure = failure};
-    if (failure == HR_OK) {
-        answer.exceptions = p->exceptions;
-        answer.exception_count = p->exception_count;
-        answer.take_results = results;
-        answer.causes = p->results.causes;
-    } else {
-        answer.why = hr_slice_text(why);
-        hr_batch_unref(results);
-    }
     own->open--;
-    own->runtime.host->answer(&own->runtime, &answer);
-    hr_buffer_fini(&p->whys);
-    hr_free(p->exceptions);
+    hr_reply_give(&p->reply, failure, why);
     hr_free(p);
     if (own->is_stopping && own->open == 0) {
         own->runtime.host->stopped(&own->runtime);
     }
 }
 
-static void except(posting *p, hr_outcome outcome, int64_t after_ms, const char *why) {
-    hr_buffer_add(&p->whys, why, strlen(why));
-    p->exceptions[p->exception_count++] = (hr_exception){.index = (uint16_t)p->at,
-                                                         .outcome = (uint8_t)outcome,
-                                                         .after_ms = after_ms,
-                                                         .why = {.size = strlen(why)}};
-}
-
 static void keep_answer(posting *p, const hr_http_answered *answer) {
-    bool is_push = p->push->mode == MODE_BINARY || p->push->mode == MODE_STRUCTURED;
-    if (!is_push || answer->body.size == 0) {
+    if (p->push->mode == MODE_CHAT || answer->body.size == 0) {
         return;
     }
     hr_slice content_type = hr_slice_text(answer->content_type);
-    hr_result result = {.cause = (uint16_t)p->at,
-                        .content_type = content_type,
+    hr_result result = {.content_type = content_type,
                         .data = answer->body,
                         .is_json = hr_content_type_is_json(content_type)};
-    result.is_text = result.is_json;
-    hr_result_add(&p->results, &p->push->runtime, p->call, &result, NULL);
+    hr_reply_result(&p->reply, &result);
+}
+
+static hr_outcome outcome_of(int status) {
+    bool is_refused = status >= 400 && status < 500 && status != 408 && status != 429;
+    return status >= 200 && status < 300 ? HR_OUTCOME_OK
+           : is_refused                  ? HR_OUTCOME_DEAD
+                                         : HR_OUTCOME_RETRY;
 }
 
 static void on_answered(void *data, const hr_http_answered *answer) {
     posting *p = data;
+    push *own = p->push;
     p->http = NULL;
-    char why[WHY_BYTES];
     int status = answer->status;
+    hr_buffer why = {0};
+    hr_buffer_print(&why, "POST %.120s", own->shown);
     if (status == 0) {
-        snprintf(why, sizeof why, "POST %.120s: %s", p->push->shown, answer->error);
-        except(p, HR_OUTCOME_RETRY, -1, why);
-    } else if (status >= 200 && status < 300) {
-        keep_answer(p, answer);
+        hr_buffer_print(&why, ": %s", answer->error);
+        hr_reply_except(&p->reply, HR_OUTCOME_RETRY, -1, hr_buffer_text(&why));
     } else {
-        size_t size = answer->body.size < 120 ? answer->body.size : 120;
-        snprintf(why, sizeof why, "POST %.120s answered %d%s%.*s", p->push->shown, status,
-                 size > 0 ? ": " : "", (int)size, (const char *)answer->body.bytes);
+        hr_outcome outcome = outcome_of(status);
+        hr_buffer_print(&why, " answered %d: ", status);
+        hr_outcome said = own->mode == MODE_CHAT
+                              ? hr_chat_answered(own->chat, status, answer->body, &why)
+                              : HR_OUTCOME_OK;
+        if (said != HR_OUTCOME_OK) {
+            outcome = said;
+        } else {
+            hr_buffer_add(&why, answer->body.bytes,
+                          answer->body.size < SHOWN_BYTES ? answer->body.size : SHOWN_BYTES);
+        }
         bool waits = (status == 429 || status == 503) && answer->retry_after_ms >= 0;
-        bool is_ours = status >= 400 && status < 500 && status != 408 && status != 429;
-        except(p, is_ours ? HR_OUTCOME_DEAD : HR_OUTCOME_RETRY, waits ? answer->retry_after_ms : -1,
-               why);
+        if (outcome == HR_OUTCOME_OK) {
+            keep_answer(p, answer);
+        } else {
+            hr_reply_except(&p->reply, outcome, waits ? answer->retry_after_ms : -1,
+                            hr_buffer_text(&why));
+        }
     }
-    if (++p->at < p->call->count) {
+    hr_buffer_fini(&why);
+    if (hr_reply_next(&p->reply)) {
         post_event(p);
     } else {
-        finish(p, HR_OK, "");
+        finish(p, HR_OK, NULL);
     }
 }
 
@@ -186,11 +173,8 @@ static hr_slice make_body(posting *p, const hr_event_ref *ref, header_list *list
         break;
     default:
         add_header(list, hr_copy_text("Content-Type: application/json"));
-        hr_notify_body(own->mode == MODE_SLACK    ? "slack"
-                       : own->mode == MODE_FEISHU ? "feishu"
-                                                  : "webhook",
-                       own->template, hr_node_text(own->runtime.kind_config, "secret", NULL),
-                       envelope, out);
+        hr_chat_body(own->chat, own->template,
+                     hr_node_text(own->runtime.kind_config, "secret", NULL), envelope, out);
     }
     return hr_slice_of(out->bytes, out->size);
 }
@@ -203,12 +187,12 @@ static void post_event(posting *p) {
         add_header(&list, hr_format("%s: %s", n->key, n->text));
     }
     hr_buffer text = {0};
-    hr_slice body = make_body(p, &p->call->events[p->at], &list, &text);
+    hr_slice body = make_body(p, hr_reply_event(&p->reply), &list, &text);
     hr_http_send send = {.url = own->url,
                          .headers = list.text,
                          .body = body,
                          .timeout_ms = own->runtime.timeout_ms,
-                         .answer_max = HR_RESULT_MAX,
+                         .answer_max = HR_RESULT_MAX + 1, /* one more shows that it is too large */
                          .ca = hr_node_text(own->tls, "ca", NULL),
                          .cert = hr_node_text(own->tls, "cert", NULL),
                          .key = hr_node_text(own->tls, "key", NULL),
@@ -239,12 +223,14 @@ static hr_code init_http(hr_runtime *self, hr_error *err) {
 static hr_code init_notify(hr_runtime *self, hr_error *err) {
     static const struct {
         const char *key;
-        int mode;
-    } kinds[] = {{"slack", MODE_SLACK}, {"feishu", MODE_FEISHU}, {"webhook", MODE_WEBHOOK}};
+        hr_chat chat;
+    } kinds[] = {
+        {"slack", HR_CHAT_SLACK}, {"feishu", HR_CHAT_FEISHU}, {"webhook", HR_CHAT_WEBHOOK}};
     push *p = (push *)self;
+    p->mode = MODE_CHAT;
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds && p->url == NULL; i++) {
         p->url = hr_node_text(self->kind_config, kinds[i].key, NULL);
-        p->mode = kinds[i].mode;
+        p->chat = kinds[i].chat;
         p->shown = kinds[i].key;
     }
     p->template = hr_node_text(self->kind_config, "text", "{type} {subject}");
@@ -265,8 +251,7 @@ static void call(hr_runtime *self, hr_call *call) {
     push *own = (push *)self;
     posting *p = hr_alloc(sizeof *p);
     p->push = own;
-    p->call = call;
-    p->exceptions = hr_alloc_array(call->count, sizeof *p->exceptions);
+    hr_reply_init(&p->reply, self, call);
     call->slot = p;
     own->open++;
     post_event(p);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The runtimes python and exec: a pool of warm workers, each with one call at a time over its
  * socket. A worker that ends or answers garbage is replaced; what it held is answered as failed. */
+#include "core/envelope.h"
 #include "core/log.h"
 #include "core/memory.h"
 #include "functions/environment.h"
@@ -8,13 +9,22 @@
 #include "functions/spawn.h"
 #include "functions/worker_wire.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { BACKOFF_MIN_MS = 500, BACKOFF_MAX_MS = 30000, TAIL_BYTES = 512 };
+enum {
+    WORKERS_MAX = 256, /* as schemas/config.def has it */
+    BACKOFF_MIN_MS = 500,
+    BACKOFF_MAX_MS = 30000,
+    STOP_MS = 2000, /* from BYE to the end */
+    TAIL_BYTES = 512
+};
+
+static_assert(HR_ENVELOPE_MAX * 2 < HR_FRAME_MAX, "one event always fits into a frame");
 
 typedef struct pool pool;
 
@@ -26,9 +36,14 @@ typedef struct worker {
     hr_lines *lines; /* stdout and stderr */
     hr_buffer in, out;
     hr_call *call;
+    uint32_t sent; /* events of the call that are in its frame */
     hr_timer *again;
     uint32_t backoff_ms;
-    bool is_running, is_ready, is_cancelled;
+    bool is_running; /* started, and not seen to end */
+    bool is_ready;   /* takes calls: said hello and is not being ended */
+    bool is_doomed;  /* killed: what still comes from it does not count */
+    bool is_proven;  /* had a call since its start */
+    bool is_cancelled;
     char tail[TAIL_BYTES]; /* the newest line it printed outside the protocol */
     char garbage[TAIL_BYTES];
 } worker;
@@ -37,6 +52,8 @@ struct pool {
     hr_runtime runtime; /* first */
     uint32_t count;
     worker *workers;
+    hr_wire_answer *wire; /* the answer that is being read */
+    hr_timer *grace;
     bool is_python, is_stopping;
     char *script; /* python: FILE, absolute or relative to config_dir */
     char *handler;
@@ -50,6 +67,17 @@ static void tell_room(pool *p) {
         ready += p->workers[i].is_ready ? 1 : 0;
     }
     p->runtime.host->room(&p->runtime, ready);
+}
+
+/* Ends a worker that is of no use any more; on_exited() follows and no call comes before. */
+static void kill_worker(worker *w) {
+    bool was_ready = w->is_ready;
+    w->is_ready = false;
+    w->is_doomed = true;
+    hr_spawn_kill(w->handle);
+    if (was_ready) {
+        tell_room(w->pool);
+    }
 }
 
 static void answer_failure(worker *w, hr_code code, const char *why) {
@@ -83,7 +111,7 @@ static void close_worker(worker *w) {
     }
     w->watch = NULL;
     w->in.size = w->out.size = 0;
-    w->is_running = w->is_ready = false;
+    w->is_running = w->is_ready = w->is_proven = false;
 }
 
 static void check_stopped(pool *p) {
@@ -99,6 +127,7 @@ static void check_stopped(pool *p) {
 static void on_gone(worker *w, const char *why) {
     pool *p = w->pool;
     bool was_ready = w->is_ready;
+    bool is_proven = w->is_proven;
     close_worker(w);
     char text[TAIL_BYTES * 2 + 32];
     snprintf(text, sizeof text, "%s%s%s", w->garbage[0] != '\0' ? w->garbage : why,
@@ -108,8 +137,10 @@ static void on_gone(worker *w, const char *why) {
         return;
     }
     if (was_ready) {
-        w->backoff_ms = 0;
         tell_room(p);
+    }
+    if (is_proven) {
+        w->backoff_ms = 0;
     } else {
         p->runtime.host->down(&p->runtime, text);
     }
@@ -152,23 +183,21 @@ static void on_started(void *data, int pid, int error) {
 static void on_answer(worker *w, hr_slice body) {
     pool *p = w->pool;
     hr_error err = {0};
-    hr_wire_answer *wire = hr_alloc(sizeof *wire);
-    hr_code code = hr_frame_answer(body, &p->runtime, w->call, wire, &err);
-    hr_batch *results = hr_results_finish(&wire->results);
+    hr_code code = hr_frame_answer(body, &p->runtime, w->call, w->sent, p->wire, &err);
+    hr_batch *results = hr_results_finish(&p->wire->results);
     if (code != HR_OK) {
         hr_batch_unref(results);
         snprintf(w->garbage, sizeof w->garbage, "the worker's answer cannot be read: %s", err.text);
-        hr_spawn_kill(w->handle);
-    } else {
-        hr_answer answer = {.call = w->call->id,
-                            .exceptions = wire->exceptions,
-                            .exception_count = wire->exception_count,
-                            .take_results = results,
-                            .causes = wire->results.causes};
-        w->call = NULL;
-        p->runtime.host->answer(&p->runtime, &answer);
+        kill_worker(w);
+        return;
     }
-    hr_free(wire);
+    hr_answer answer = {.call = w->call->id,
+                        .exceptions = p->wire->exceptions,
+                        .exception_count = p->wire->exception_count,
+                        .take_results = results,
+                        .causes = p->wire->results.causes};
+    w->call = NULL;
+    p->runtime.host->answer(&p->runtime, &answer);
 }
 
 static void on_hello(worker *w, hr_slice body) {
@@ -176,15 +205,14 @@ static void on_hello(worker *w, hr_slice body) {
     hr_slice error = {0};
     if (!hr_frame_hello(body, &error)) {
         snprintf(w->garbage, sizeof w->garbage, "the worker's hello cannot be read");
-        hr_spawn_kill(w->handle);
+        kill_worker(w);
     } else if (error.size > 0) {
         snprintf(w->garbage, sizeof w->garbage, "%.*s",
                  (int)(error.size < TAIL_BYTES ? error.size : TAIL_BYTES - 1),
                  (const char *)error.bytes);
-        hr_spawn_kill(w->handle);
+        kill_worker(w);
     } else {
         w->is_ready = true;
-        w->backoff_ms = 0;
         p->runtime.host->down(&p->runtime, NULL);
         tell_room(p);
     }
@@ -192,7 +220,7 @@ static void on_hello(worker *w, hr_slice body) {
 
 static void on_frame(worker *w, const hr_frame *frame) {
     hr_wire_log log;
-    if (frame->type == HR_FRAME_HELLO && !w->is_ready) {
+    if (frame->type == HR_FRAME_HELLO && !w->is_ready && !w->pool->is_stopping) {
         on_hello(w, frame->body);
     } else if (frame->type == HR_FRAME_ANSWER) {
         if (w->call != NULL && w->call->id == frame->call) {
@@ -208,7 +236,8 @@ static void read_frames(worker *w) {
     size_t used = 0;
     hr_frame frame;
     bool is_bad = false;
-    while (hr_frame_read(hr_slice_of(w->in.bytes + used, w->in.size - used), &frame, &is_bad)) {
+    while (!w->is_doomed &&
+           hr_frame_read(hr_slice_of(w->in.bytes + used, w->in.size - used), &frame, &is_bad)) {
         used += frame.size;
         on_frame(w, &frame);
     }
@@ -217,7 +246,7 @@ static void read_frames(worker *w) {
         snprintf(w->garbage, sizeof w->garbage,
                  "what the worker wrote to its socket is no frame (protocol version %d)",
                  HR_FRAME_VERSION);
-        hr_spawn_kill(w->handle);
+        kill_worker(w);
     }
 }
 
@@ -245,8 +274,10 @@ static void on_socket(void *data, int events) {
         ssize_t got = recv(w->fd, room, 65536, 0);
         if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR)) {
             hr_watch_set(w->watch, 0);
-            hr_spawn_kill(w->handle); /* without its socket it is of no use */
-            return;
+            if (!w->pool->is_stopping) {
+                kill_worker(w); /* without its socket it is of no use */
+            }
+            break;
         }
         if (got < 0) {
             break;
@@ -254,6 +285,32 @@ static void on_socket(void *data, int events) {
         w->in.size += (size_t)got;
     }
     read_frames(w);
+}
+
+/* interpreter:, or the .venv beside the file, or that beside the configuration, or python3.
+ * Relative to config_dir, where the worker starts. For the caller to free. */
+static char *interpreter_of(const pool *p) {
+    static const char venv[] = ".venv/bin/python";
+    const char *given = hr_node_text(p->runtime.config, "interpreter", NULL);
+    if (given != NULL) {
+        return hr_copy_text(given);
+    }
+    const char *slash = strrchr(p->script, '/');
+    int folder = slash == NULL ? 0 : (int)(slash - p->script) + 1;
+    for (bool is_last = folder == 0;; folder = 0, is_last = true) {
+        char *own = hr_format("%.*s%s", folder, p->script, venv);
+        char *seen =
+            own[0] == '/' ? hr_copy_text(own) : hr_format("%s/%s", p->runtime.config_dir, own);
+        bool is_there = access(seen, X_OK) == 0;
+        hr_free(seen);
+        if (is_there) {
+            return own;
+        }
+        hr_free(own);
+        if (is_last) {
+            return hr_copy_text("python3");
+        }
+    }
 }
 
 static void arguments(const pool *p, hr_strings *argv, hr_strings *env) {
@@ -268,13 +325,7 @@ static void arguments(const pool *p, hr_strings *argv, hr_strings *env) {
         }
         return;
     }
-    const char *interpreter = hr_node_text(runtime->config, "interpreter", NULL);
-    char *own = hr_format("%s/.venv/bin/python", runtime->config_dir);
-    bool has_own = access(own, X_OK) == 0;
-    hr_strings_add(argv, hr_copy_text(interpreter != NULL ? interpreter
-                                      : has_own           ? ".venv/bin/python"
-                                                          : "python3"));
-    hr_free(own);
+    hr_strings_add(argv, interpreter_of(p));
     const char *workers = hr_workers_dir();
     hr_strings_add(argv, hr_copy_text("-u"));
     hr_strings_add(argv, hr_format("%s/worker.py", workers));
@@ -308,7 +359,7 @@ static void start_worker(void *data) {
     w->fd = pair[0];
     w->tail[0] = w->garbage[0] = '\0';
     w->is_running = true;
-    w->is_cancelled = false;
+    w->is_doomed = w->is_cancelled = false;
     w->watch = hr_watch_new(p->runtime.loop, w->fd, on_socket, w);
     hr_watch_set(w->watch, HR_WATCH_READ);
     w->lines = hr_lines_new(p->runtime.loop, output[0], on_output, w);
@@ -328,8 +379,9 @@ static hr_code init(hr_runtime *self, hr_error *err) {
     pool *p = (pool *)self;
     p->is_python = strcmp(self->ops->kind, "python") == 0;
     p->count = (uint32_t)hr_node_number(self->config, "workers", 1);
-    if (p->count == 0 || p->count > 1024) {
-        return hr_fail(err, HR_E_CONFIG, 0, "function '%s': workers must be 1 to 1024", self->name);
+    if (p->count == 0 || p->count > WORKERS_MAX) {
+        return hr_fail(err, HR_E_CONFIG, 0, "function '%s': workers must be 1 to %d", self->name,
+                       WORKERS_MAX);
     }
     if (p->is_python) {
         const char *text = self->kind_config->text;
@@ -339,6 +391,7 @@ static hr_code init(hr_runtime *self, hr_error *err) {
         p->handler = hr_copy_text(colon == NULL ? "handle" : colon + 1);
     }
     p->workers = hr_alloc_array(p->count, sizeof *p->workers);
+    p->wire = hr_alloc(sizeof *p->wire);
     return HR_OK;
 }
 
@@ -375,8 +428,10 @@ static void call(hr_runtime *self, hr_call *call) {
         if (w->is_ready && w->call == NULL) {
             w->call = call;
             w->is_cancelled = false;
+            w->is_proven = true;
             call->slot = w;
-            hr_frame_call(call, self->timeout_ms, &w->out);
+            w->sent = hr_frame_call(call, self->timeout_ms, HR_FRAME_MAX, &w->out);
+            HR_ASSERT(w->sent > 0);
             flush(w);
             return;
         }
@@ -391,7 +446,16 @@ static void cancel(hr_runtime *self, hr_call *call) {
     worker *w = call->slot;
     if (w != NULL && w->call == call) {
         w->is_cancelled = true;
-        hr_spawn_kill(w->handle);
+        kill_worker(w);
+    }
+}
+
+static void on_grace_over(void *data) {
+    pool *p = data;
+    for (uint32_t i = 0; i < p->count; i++) {
+        if (p->workers[i].is_running) {
+            hr_spawn_kill(p->workers[i].handle);
+        }
     }
 }
 
@@ -399,11 +463,19 @@ static void stop(hr_runtime *self) {
     pool *p = (pool *)self;
     p->is_stopping = true;
     for (uint32_t i = 0; i < p->count; i++) {
-        hr_timer_stop(p->workers[i].again);
-        if (p->workers[i].is_running) {
-            hr_spawn_kill(p->workers[i].handle);
+        worker *w = &p->workers[i];
+        hr_timer_stop(w->again);
+        if (w->is_ready) {
+            w->is_ready = false;
+            hr_frame_bye(&w->out);
+            flush(w);
+            shutdown(w->fd, SHUT_WR); /* for those who read to the end only */
+        } else if (w->is_running) {
+            hr_spawn_kill(w->handle);
         }
     }
+    p->grace = hr_timer_new(self->loop, on_grace_over, p);
+    hr_timer_start(p->grace, STOP_MS, 0);
     check_stopped(p);
 }
 
@@ -419,7 +491,9 @@ static void fini(hr_runtime *self) {
         hr_buffer_fini(&w->in);
         hr_buffer_fini(&w->out);
     }
+    hr_timer_free(p->grace);
     hr_free(p->workers);
+    hr_free(p->wire);
     hr_free(p->script);
     hr_free(p->handler);
 }

@@ -17,21 +17,23 @@ hr_code hr_result_add(hr_results *results, const hr_runtime *runtime, const hr_c
         return hr_fail(err, HR_E_MALFORMED, 0, "a result for event %u of a call of %u",
                        (unsigned)result->cause, (unsigned)call->count);
     }
-    if (count == HR_RESULTS_MAX || result->data.size > HR_RESULT_MAX) {
-        return hr_fail(err, HR_E_TOO_LARGE, 0,
-                       "results of one call: at most %d, each at most %d bytes", HR_RESULTS_MAX,
+    if (runtime->has_takers && result->data.size > HR_RESULT_MAX) {
+        return hr_fail(err, HR_E_TOO_LARGE, 0, "the result is larger than the %d bytes it may have",
                        HR_RESULT_MAX);
+    }
+    if (count == HR_RESULTS_MAX) {
+        return hr_fail(err, HR_E_TOO_LARGE, 0, "a call gives at most %d results", HR_RESULTS_MAX);
     }
     if (count > 0 && results->causes[count - 1] > result->cause) {
         return hr_fail(err, HR_E_MALFORMED, 0, "results are not in the order of their events");
     }
-    results->of_cause =
-        count > 0 && results->causes[count - 1] == result->cause ? results->of_cause + 1 : 1;
+    bool is_further = count > 0 && results->causes[count - 1] == result->cause;
+    uint32_t number = is_further ? results->of_cause + 1 : 1;
     const hr_event_ref *ref = &call->events[result->cause];
     hr_slice id = hr_batch_id(ref->batch, ref->index);
     hr_buffer text = {0};
     hr_buffer_add_slice(&text, id);
-    hr_buffer_print(&text, "/%s/%u", runtime->name, (unsigned)results->of_cause);
+    hr_buffer_print(&text, "/%s/%u", runtime->name, (unsigned)number);
     if (ref->replay > 0) {
         hr_buffer_print(&text, "/r%u", (unsigned)ref->replay);
     }
@@ -58,7 +60,7 @@ hr_code hr_result_add(hr_results *results, const hr_runtime *runtime, const hr_c
             result->content_type.size > 0 ? result->content_type : default_content_type(result),
         .partition_key = hr_batch_key(ref->batch, ref->index),
         .time_us = hr_real_us(),
-        .data = result->data,
+        .data = runtime->has_takers ? result->data : (hr_slice){0}, /* else it is only counted */
         .has_data = true,
         .data_is_text = result->is_text && !result->is_json,
         .extensions = &hops,
@@ -66,6 +68,7 @@ hr_code hr_result_add(hr_results *results, const hr_runtime *runtime, const hr_c
     hr_code code = hr_builder_pack(&results->builder, 0, &fields, err);
     if (code == HR_OK) {
         results->causes[count] = result->cause;
+        results->of_cause = number;
     }
     hr_buffer_fini(&text);
     return code;

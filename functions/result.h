@@ -23,8 +23,9 @@ typedef struct hr_result {
 } hr_result;
 
 /* Adds a result: id = input id / function / n (/ r and the replay), the same whenever the call is
- * repeated (S13); key and subject are inherited; the depth of the chain is counted.
- * Errors: HR_E_TOO_LARGE, HR_E_INVALID, HR_E_MALFORMED: the call's answer is then garbage. */
+ * repeated (S13); key and subject are inherited; the depth of the chain is counted. A result that
+ * nobody takes is kept without its data: it is only counted.
+ * Errors: HR_E_TOO_LARGE, HR_E_INVALID, HR_E_MALFORMED; nothing is added then. */
 hr_code hr_result_add(hr_results *results, const hr_runtime *runtime, const hr_call *call,
                       const hr_result *result, hr_error *err);
 

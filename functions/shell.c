@@ -7,11 +7,12 @@
 #include "core/memory.h"
 #include "functions/environment.h"
 #include "functions/registry.h"
-#include "functions/result.h"
+#include "functions/reply.h"
 #include "functions/spawn.h"
 
 #include <ctype.h>
 #include <errno.h>
+#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/wait.h>
@@ -29,30 +30,20 @@ typedef struct shell {
 /* One call: its events one after the other, a process each. */
 typedef struct run {
     shell *shell;
-    hr_call *call;
-    uint32_t at; /* the event that runs */
+    hr_reply reply;
     uint64_t handle;
     int in_fd;
     hr_watch *in_watch, *out_watch;
     int out_fd;
     size_t written;
     hr_buffer out;
-    bool is_out_cut;
     hr_lines *errors;
     char tail[TAIL_BYTES];
     bool is_cancelled;
-    hr_exception *exceptions;
-    size_t exception_count;
-    hr_buffer whys;
-    hr_results results;
     struct run *next, **link;
 } run;
 
 static void start_event(run *r);
-
-static const hr_event_ref *event_of(const run *r) {
-    return &r->call->events[r->at];
-}
 
 static void close_in(run *r) {
     if (r->in_watch != NULL) {
@@ -65,7 +56,8 @@ static void close_in(run *r) {
 static void on_in(void *data, int events) {
     (void)events;
     run *r = data;
-    hr_slice body = hr_batch_data(event_of(r)->batch, event_of(r)->index);
+    const hr_event_ref *ref = hr_reply_event(&r->reply);
+    hr_slice body = hr_batch_data(ref->batch, ref->index);
     while (r->written < body.size) {
         ssize_t wrote = write(r->in_fd, body.bytes + r->written, body.size - r->written);
         if (wrote < 0 && errno == EAGAIN) {
@@ -93,8 +85,7 @@ static void on_out(void *data, int events) {
         }
         r->out.size += (size_t)got;
         if (r->out.size > HR_RESULT_MAX) {
-            r->out.size = HR_RESULT_MAX;
-            r->is_out_cut = true;
+            r->out.size = HR_RESULT_MAX + 1; /* read on, so that it can end, but keep no more */
         }
     }
 }
@@ -104,7 +95,7 @@ static void on_error_line(void *data, hr_slice line) {
     size_t size = line.size < TAIL_BYTES - 1 ? line.size : TAIL_BYTES - 1;
     memcpy(r->tail, line.bytes, size);
     r->tail[size] = '\0';
-    const hr_event_ref *ref = event_of(r);
+    const hr_event_ref *ref = hr_reply_event(&r->reply);
     r->shell->runtime.host->line(&r->shell->runtime, hr_batch_id(ref->batch, ref->index),
                                  ref->attempt, HR_LOG_INFO, line);
 }
@@ -128,63 +119,49 @@ static void free_run(run *r) {
         r->next->link = r->link;
     }
     hr_buffer_fini(&r->out);
-    hr_buffer_fini(&r->whys);
-    hr_free(r->exceptions);
+    hr_reply_fini(&r->reply);
     hr_free(r);
 }
 
 static void finish(run *r, hr_code failure, const char *why) {
     shell *s = r->shell;
-    size_t at = 0;
-    for (size_t i = 0; i < r->exception_count; i++) { /* the buffer has stopped moving */
-        r->exceptions[i].why.bytes = r->whys.bytes + at;
-        at += r->exceptions[i].why.size;
-    }
-    hr_batch *results = hr_results_finish(&r->results);
-    hr_answer answer = {.call = r->call->id, .failure = failure};
-    if (failure == HR_OK) {
-        answer.exceptions = r->exceptions;
-        answer.exception_count = r->exception_count;
-        answer.take_results = results;
-        answer.causes = r->results.causes;
-    } else {
-        hr_batch_unref(results);
-        answer.why = hr_slice_text(why);
-    }
-    s->runtime.host->answer(&s->runtime, &answer);
+    hr_reply_give(&r->reply, failure, why);
     free_run(r);
     if (s->is_stopping && s->runs == NULL) {
         s->runtime.host->stopped(&s->runtime);
     }
 }
 
-static void except(run *r, hr_outcome outcome, int64_t after_ms, const char *why) {
-    hr_buffer_add(&r->whys, why, strlen(why));
-    r->exceptions[r->exception_count++] = (hr_exception){.index = (uint16_t)r->at,
-                                                         .outcome = (uint8_t)outcome,
-                                                         .after_ms = after_ms,
-                                                         .why = {.size = strlen(why)}};
+static bool is_json(hr_slice text) {
+    if (text.bytes[0] != '{' && text.bytes[0] != '[') {
+        return false; /* a word or a number is text */
+    }
+    json_t *json = json_loadb((const char *)text.bytes, text.size, JSON_ALLOW_NUL, NULL);
+    json_decref(json);
+    return json != NULL;
 }
 
-static bool looks_like_json(hr_slice text) {
-    return text.size > 0 && (text.bytes[0] == '{' || text.bytes[0] == '[');
+static bool is_text(hr_slice text) {
+    if (memchr(text.bytes, '\0', text.size) != NULL) {
+        return false;
+    }
+    json_t *string = json_stringn((const char *)text.bytes, text.size);
+    json_decref(string);
+    return string != NULL;
 }
 
 static void keep_output(run *r) {
-    while (r->out.size > 0 && isspace(r->out.bytes[r->out.size - 1])) {
+    bool is_cut = r->out.size > HR_RESULT_MAX; /* then the size tells */
+    while (!is_cut && r->out.size > 0 && isspace(r->out.bytes[r->out.size - 1])) {
         r->out.size--;
     }
     if (r->out.size == 0) {
         return;
     }
-    hr_result result = {
-        .cause = (uint16_t)r->at, .data = hr_slice_of(r->out.bytes, r->out.size), .is_text = true};
-    result.is_json = looks_like_json(result.data);
-    hr_error err = {0};
-    if (hr_result_add(&r->results, &r->shell->runtime, r->call, &result, &err) != HR_OK) {
-        result.is_text = result.is_json = false; /* not UTF-8: bytes then */
-        hr_result_add(&r->results, &r->shell->runtime, r->call, &result, &err);
-    }
+    hr_slice data = hr_slice_of(r->out.bytes, r->out.size);
+    hr_result result = {.data = data, .is_json = is_json(data)};
+    result.is_text = !result.is_json && is_text(data);
+    hr_reply_result(&r->reply, &result);
 }
 
 static void on_exited(void *data, int status) {
@@ -203,15 +180,13 @@ static void on_exited(void *data, int status) {
     }
     if (code == 0) {
         keep_output(r);
-    } else if (code == EXIT_DEAD) {
-        except(r, HR_OUTCOME_DEAD, -1, why);
     } else {
-        except(r, HR_OUTCOME_RETRY, -1, why);
+        hr_reply_except(&r->reply, code == EXIT_DEAD ? HR_OUTCOME_DEAD : HR_OUTCOME_RETRY, -1, why);
     }
-    if (++r->at < r->call->count) {
+    if (hr_reply_next(&r->reply)) {
         start_event(r);
     } else {
-        finish(r, HR_OK, "");
+        finish(r, HR_OK, NULL);
     }
 }
 
@@ -280,7 +255,7 @@ static void start_event(run *r) {
     hr_watch_set(r->out_watch, HR_WATCH_READ);
     hr_strings env = {0};
     hr_environment(&env, &s->runtime);
-    event_environment(&env, event_of(r));
+    event_environment(&env, hr_reply_event(&r->reply));
     const char *argv[] = {"/bin/sh", "-c", s->runtime.kind_config->text, NULL};
     hr_spawn_request request = {.argv = argv,
                                 .env = (const char *const *)env.text,
@@ -324,8 +299,7 @@ static void call(hr_runtime *self, hr_call *call) {
     shell *s = (shell *)self;
     run *r = hr_alloc(sizeof *r);
     r->shell = s;
-    r->call = call;
-    r->exceptions = hr_alloc_array(call->count, sizeof *r->exceptions);
+    hr_reply_init(&r->reply, self, call);
     r->next = s->runs;
     r->link = &s->runs;
     if (r->next != NULL) {
@@ -359,7 +333,6 @@ static void fini(hr_runtime *self) {
         run *r = s->runs;
         hr_spawn_forget(r->handle);
         close_event(r);
-        hr_batch_unref(hr_results_finish(&r->results));
         free_run(r);
     }
 }

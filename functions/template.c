@@ -1,14 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "functions/template.h"
 
-#include "core/base64.h"
 #include "core/envelope.h"
-#include "core/loop.h"
 #include "core/memory.h"
 
 #include <jansson.h>
-#include <openssl/hmac.h>
-#include <stdio.h>
 
 static json_t *parse(hr_slice envelope) {
     hr_buffer text = {0};
@@ -71,46 +67,4 @@ void hr_template_print(const char *template, hr_slice envelope, hr_buffer *out) 
     json_t *event = parse(envelope);
     print_event(template, event, out);
     json_decref(event);
-}
-
-/* timestamp + "\n" + secret is the key, the message is empty. */
-static void sign_feishu(json_t *body, const char *secret) {
-    long long now = hr_real_us() / 1000000;
-    char stamp[24];
-    snprintf(stamp, sizeof stamp, "%lld", now);
-    char *key = hr_format("%s\n%s", stamp, secret);
-    uint8_t sum[EVP_MAX_MD_SIZE];
-    unsigned size = 0;
-    HMAC(EVP_sha256(), key, (int)strlen(key), (const uint8_t *)"", 0, sum, &size);
-    hr_buffer text = {0};
-    hr_base64_add(&text, hr_slice_of(sum, size));
-    json_object_set_new(body, "timestamp", json_string(stamp));
-    json_object_set_new(body, "sign", json_string(hr_buffer_text(&text)));
-    hr_buffer_fini(&text);
-    hr_free(key);
-}
-
-void hr_notify_body(const char *kind, const char *template, const char *secret, hr_slice envelope,
-                    hr_buffer *out) {
-    json_t *event = parse(envelope);
-    hr_buffer text = {0};
-    print_event(template, event, &text);
-    json_t *words = json_stringn_nocheck((const char *)text.bytes, text.size);
-    json_t *body = NULL;
-    if (strcmp(kind, "feishu") == 0) {
-        body = json_pack("{s:s, s:{s:o}}", "msg_type", "text", "content", "text", words);
-        if (secret != NULL) {
-            sign_feishu(body, secret);
-        }
-    } else if (strcmp(kind, "slack") == 0) {
-        body = json_pack("{s:o}", "text", words);
-    } else {
-        body = json_pack("{s:o, s:O}", "text", words, "event", event);
-    }
-    char *dump = json_dumps(body, JSON_COMPACT);
-    hr_buffer_print(out, "%s", dump == NULL ? "{}" : dump);
-    hr_free(dump);
-    json_decref(body);
-    json_decref(event);
-    hr_buffer_fini(&text);
 }

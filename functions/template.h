@@ -9,9 +9,4 @@
  * with so many digits (0 to 9); {{ and }} are braces; what is absent prints as nothing. */
 void hr_template_print(const char *template, hr_slice envelope, hr_buffer *out);
 
-/* Appends the body that a chat takes: kind "slack", "feishu" (signed when secret is given, see
- * open.feishu.cn, custom bots) or "webhook" ({"text", "event"}). */
-void hr_notify_body(const char *kind, const char *template, const char *secret, hr_slice envelope,
-                    hr_buffer *out);
-
 #endif

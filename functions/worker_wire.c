@@ -38,7 +38,8 @@ static hr_slice attribute_text(hr_slice envelope, const char *name, hr_buffer *s
 }
 
 /* u32 size of the record, attempt, replay, flags, then sizes of id, source, type, subject, time,
- * content type, key, data and the number of extensions; then those bytes; then extensions. */
+ * content type, key, data and the number of extensions; then those bytes; then extensions; then the
+ * key hash. */
 static void put_event(hr_buffer *out, const hr_event_ref *ref) {
     const hr_view *view = &ref->batch->view[ref->index];
     hr_slice envelope = hr_batch_envelope(ref->batch, ref->index);
@@ -82,27 +83,51 @@ static void put_event(hr_buffer *out, const hr_event_ref *ref) {
         hr_buffer_add(out, texts.bytes, texts.size);
         count++;
     }
+    put_u64(out, ref->key_hash);
     hr_buffer_fini(&texts);
     set_u32(out, count_at, count);
     set_u32(out, start, (uint32_t)(out->size - start));
 }
 
-void hr_frame_call(const hr_call *call, uint32_t timeout_ms, hr_buffer *out) {
+static size_t begin_frame(uint8_t type, uint64_t call, hr_buffer *out) {
     size_t start = out->size;
+    uint8_t kind[4] = {type, HR_FRAME_VERSION, 0, 0};
     put_u32(out, 0);
-    uint8_t kind[4] = {HR_FRAME_CALL, HR_FRAME_VERSION, 0, 0};
     hr_buffer_add(out, kind, sizeof kind);
-    put_u64(out, call->id);
-    put_u32(out, call->count);
+    put_u64(out, call);
+    return start;
+}
+
+uint32_t hr_frame_call(const hr_call *call, uint32_t timeout_ms, size_t max, hr_buffer *out) {
+    size_t start = begin_frame(HR_FRAME_CALL, call->id, out);
+    size_t count_at = out->size;
+    put_u32(out, 0);
     put_u32(out, call->version);
     put_u32(out, call->lane);
     put_u32(out, timeout_ms);
     put_u32(out, 0); /* window, later */
     put_u32(out, 0); /* state, later */
-    for (uint32_t i = 0; i < call->count; i++) {
-        put_event(out, &call->events[i]);
+    uint32_t sent = 0;
+    while (sent < call->count) {
+        size_t before = out->size;
+        put_event(out, &call->events[sent]);
+        if (out->size - start - HR_FRAME_HEAD > max) {
+            out->size = before;
+            break;
+        }
+        sent++;
     }
+    if (sent == 0) {
+        out->size = start;
+        return 0;
+    }
+    set_u32(out, count_at, sent);
     set_u32(out, start, (uint32_t)(out->size - start - HR_FRAME_HEAD));
+    return sent;
+}
+
+void hr_frame_bye(hr_buffer *out) {
+    begin_frame(HR_FRAME_BYE, 0, out);
 }
 
 /* ---- reading ---- */
@@ -164,18 +189,18 @@ bool hr_frame_read(hr_slice bytes, hr_frame *out, bool *out_bad) {
     return true;
 }
 
-static hr_code read_exceptions(reader *r, uint32_t count, const hr_call *call, hr_wire_answer *out,
+static hr_code read_exceptions(reader *r, uint32_t count, uint32_t sent, hr_wire_answer *out,
                                hr_error *err) {
     for (uint32_t i = 0; i < count && !r->is_bad; i++) {
         uint32_t index = get_u32(r), outcome = get_u32(r);
         int64_t after_ms = (int64_t)get_u64(r);
         hr_slice why = get_bytes(r, get_u32(r));
         bool ascends = i == 0 || index > out->exceptions[i - 1].index;
-        if (!r->is_bad && (index >= call->count || !ascends || outcome == HR_OUTCOME_OK ||
+        if (!r->is_bad && (index >= sent || !ascends || outcome == HR_OUTCOME_OK ||
                            outcome > HR_OUTCOME_NOT_RUN)) {
             return hr_fail(err, HR_E_CALL_GARBAGE, 0,
                            "the answer names event %u with outcome %u in a call of %u events",
-                           index, outcome, call->count);
+                           index, outcome, sent);
         }
         out->exceptions[i] = (hr_exception){.index = (uint16_t)index,
                                             .outcome = (uint8_t)outcome,
@@ -186,33 +211,77 @@ static hr_code read_exceptions(reader *r, uint32_t count, const hr_call *call, h
     return HR_OK;
 }
 
+/* Names an event after the exceptions were read; its own word stands when it has one. */
+static void add_exception(hr_wire_answer *out, uint32_t index, hr_outcome outcome, hr_slice why) {
+    size_t at = out->exception_count;
+    while (at > 0 && out->exceptions[at - 1].index >= index) {
+        at--;
+    }
+    if (at < out->exception_count && out->exceptions[at].index == index) {
+        return;
+    }
+    memmove(out->exceptions + at + 1, out->exceptions + at,
+            (out->exception_count - at) * sizeof *out->exceptions);
+    out->exception_count++;
+    out->exceptions[at] = (hr_exception){
+        .index = (uint16_t)index, .outcome = (uint8_t)outcome, .after_ms = -1, .why = why};
+}
+
+/* A result that does not fit makes its event a dead letter, since the next try would give it again;
+ * unless it only comes behind the results of others, then its event is called again. */
+static void refuse_result(hr_wire_answer *out, const hr_result *result) {
+    bool is_behind = out->results.builder.count > 0 && out->results.causes[0] != result->cause;
+    if (is_behind && result->data.size <= HR_RESULT_MAX) {
+        add_exception(out, result->cause, HR_OUTCOME_NOT_RUN,
+                      hr_slice_text("the results of the call are full"));
+    } else {
+        add_exception(out, result->cause, HR_OUTCOME_DEAD,
+                      hr_slice_text("its results are too large: one has at most 1 MiB, those of a "
+                                    "call 64 MiB"));
+    }
+}
+
+static hr_result get_result(reader *r, uint32_t sent) {
+    uint32_t cause = get_u32(r), flags = get_u32(r), type = get_u32(r);
+    uint32_t content_type = get_u32(r), subject = get_u32(r), data = get_u32(r);
+    hr_result result = {.cause = (uint16_t)(cause < sent ? cause : UINT16_MAX)};
+    result.type = get_bytes(r, type);
+    result.content_type = get_bytes(r, content_type);
+    result.subject = get_bytes(r, subject);
+    result.data = get_bytes(r, data);
+    result.is_text = (flags & HR_VIEW_TEXT) != 0;
+    result.is_json = (flags & HR_VIEW_JSON) != 0;
+    return result;
+}
+
 hr_code hr_frame_answer(hr_slice body, const hr_runtime *runtime, const hr_call *call,
-                        hr_wire_answer *out, hr_error *err) {
+                        uint32_t sent, hr_wire_answer *out, hr_error *err) {
     reader r = {.rest = body};
     uint32_t exceptions = get_u32(&r), results = get_u32(&r);
     out->exception_count = 0;
-    if (exceptions > call->count || results > HR_RESULTS_MAX) {
+    if (exceptions > sent || results > HR_RESULTS_MAX) {
         return hr_fail(err, HR_E_CALL_GARBAGE, 0,
                        "the answer has %u exceptions and %u results for a call of %u events",
-                       exceptions, results, call->count);
+                       exceptions, results, sent);
     }
-    hr_code code = read_exceptions(&r, exceptions, call, out, err);
+    hr_code code = read_exceptions(&r, exceptions, sent, out, err);
     for (uint32_t i = 0; code == HR_OK && i < results && !r.is_bad; i++) {
-        uint32_t cause = get_u32(&r), flags = get_u32(&r), type = get_u32(&r);
-        uint32_t content_type = get_u32(&r), subject = get_u32(&r), data = get_u32(&r);
-        hr_result result = {.cause = (uint16_t)(cause < call->count ? cause : UINT16_MAX)};
-        result.type = get_bytes(&r, type);
-        result.content_type = get_bytes(&r, content_type);
-        result.subject = get_bytes(&r, subject);
-        result.data = get_bytes(&r, data);
-        result.is_text = (flags & HR_VIEW_TEXT) != 0;
-        result.is_json = (flags & HR_VIEW_JSON) != 0;
-        if (!r.is_bad) {
-            code = hr_result_add(&out->results, runtime, call, &result, err);
+        hr_result result = get_result(&r, sent);
+        if (r.is_bad) {
+            break;
+        }
+        code = hr_result_add(&out->results, runtime, call, &result, err);
+        if (code == HR_E_TOO_LARGE) {
+            refuse_result(out, &result);
+            code = HR_OK;
         }
     }
     if (code == HR_OK && r.is_bad) {
         code = hr_fail(err, HR_E_CALL_GARBAGE, 0, "the answer ends too early");
+    }
+    for (uint32_t i = sent; code == HR_OK && i < call->count; i++) {
+        add_exception(out, i, HR_OUTCOME_NOT_RUN,
+                      hr_slice_text("the events before it filled the frame"));
     }
     return code;
 }

@@ -32,17 +32,25 @@ typedef struct hr_frame {
 /* Reads the frame at the front. false: not whole yet. Errors by *out_bad: no frame can start so. */
 bool hr_frame_read(hr_slice bytes, hr_frame *out, bool *out_bad);
 
-/* Appends a CALL frame. */
-void hr_frame_call(const hr_call *call, uint32_t timeout_ms, hr_buffer *out);
+/* Appends a CALL frame with the first events of the call that fit into max bytes (HR_FRAME_MAX).
+ * Returns how many; 0: the first does not fit, nothing is appended. */
+uint32_t hr_frame_call(const hr_call *call, uint32_t timeout_ms, size_t max, hr_buffer *out);
 
-/* An ANSWER, read and checked against its call. exceptions borrow from body. */
+/* Appends a frame without a body, of no call. */
+void hr_frame_bye(hr_buffer *out);
+
 typedef struct hr_wire_answer {
     hr_exception exceptions[HR_BATCH_MAX];
     size_t exception_count;
-    hr_results results;
+    hr_results results; /* hr_results_finish() takes or frees them, also after an error */
 } hr_wire_answer;
+
+/* Reads an ANSWER and checks it against its call, of which the worker got the first sent events;
+ * the others are named not_run. An event whose results are too large becomes a dead letter.
+ * exceptions borrow from body. out is zeroed, or used before and its results finished.
+ * Errors: HR_E_CALL_GARBAGE, and those of hr_result_add() but HR_E_TOO_LARGE. */
 hr_code hr_frame_answer(hr_slice body, const hr_runtime *runtime, const hr_call *call,
-                        hr_wire_answer *out, hr_error *err);
+                        uint32_t sent, hr_wire_answer *out, hr_error *err);
 
 /* A LOG: one line with the event it belongs to (empty: none). */
 typedef struct hr_wire_log {

@@ -11,6 +11,7 @@ import os
 import socket
 import struct
 import sys
+import threading
 import time
 import traceback
 
@@ -26,9 +27,14 @@ _HEAD = struct.Struct("<IBBHQ")
 _CALL = struct.Struct("<6I")
 _EVENT = struct.Struct("<13I")
 _PAIR = struct.Struct("<2I")
+_HASH = struct.Struct("<Q")
 _EXCEPTION = struct.Struct("<IIqI")
 _RESULT = struct.Struct("<6I")
 _LOG = struct.Struct("<4I")
+
+LINE_MAX = 1024  # characters of one log line; longer ones come in pieces
+RESULTS_MAX = 1024  # of one answer
+ANSWER_MAX = 48 << 20  # bytes of all results of one answer
 
 _current = contextvars.ContextVar("headrace_event", default=("", 0))
 
@@ -37,7 +43,7 @@ class Event:
     """One event: attributes by name or by key; data decoded when it is JSON, raw the bytes as they came."""
 
     __slots__ = ("id", "source", "type", "subject", "time", "content_type", "key", "extensions",
-                 "raw", "attempt", "replay", "_flags", "_data", "_decoded")
+                 "raw", "attempt", "replay", "_flags", "_data", "_decoded", "_key_hash")
 
     def __init__(self, record):
         fields = _EVENT.unpack_from(record)
@@ -64,6 +70,7 @@ class Event:
             at += _PAIR.size
             name = take(name).decode()
             self.extensions[name] = take(value).decode()
+        self._key_hash = _HASH.unpack_from(record, at)[0] if len(record) - at >= _HASH.size else 0
         self._data = None
         self._decoded = False
 
@@ -128,19 +135,25 @@ class Log:
 class Context:
     """What belongs to this call and not to the event."""
 
-    def __init__(self, link, function, version, lane, deadline):
+    def __init__(self, link, function, version, lane, deadline, events):
         self.log = Log(link)
         self.function = function
         self.version = version
         self.lane = lane
         self.deadline = deadline  # time.time() at which the daemon gives up
         self.attempt = 1
-        self._cause = 0
+        self._events = events
+        self._cause = 0 if len(events) == 1 else None
         self._results = []
 
-    def emit(self, type, data, subject="", content_type=""):
-        """A further result event of this type."""
-        self._results.append(_result(self._cause, data, type, subject, content_type))
+    def emit(self, type, data, subject="", content_type="", event=None):
+        """A further result event of this type. In handle_batch: event, from which of the events it comes."""
+        cause = self._cause
+        if event is not None:
+            cause = next((i for i, own in enumerate(self._events) if own is event), None)
+        if cause is None:
+            raise ValueError("emit(): event= must be one of the events of the call")
+        self._results.append(_result(cause, data, type, subject, content_type))
 
 
 class Link:
@@ -149,9 +162,11 @@ class Link:
     def __init__(self, fd):
         self.socket = socket.socket(fileno=fd)
         self.buffer = bytearray()
+        self.lock = threading.Lock()  # the handler's threads may print
 
     def send(self, kind, call, body):
-        self.socket.sendall(_HEAD.pack(len(body), kind, VERSION, 0, call) + body)
+        with self.lock:
+            self.socket.sendall(_HEAD.pack(len(body), kind, VERSION, 0, call) + body)
 
     def receive(self):
         while True:
@@ -171,21 +186,32 @@ class Link:
         event, attempt = _current.get()
         event = event.encode()
         for line in str(text).splitlines():
-            line = line.encode("utf-8", "replace")[:4096]
-            if line:
-                self.send(LOG, 0, _LOG.pack(level, attempt, len(event), len(line)) + event + line)
+            for at in range(0, len(line), LINE_MAX):
+                piece = line[at:at + LINE_MAX].encode("utf-8", "replace")
+                self.send(LOG, 0, _LOG.pack(level, attempt, len(event), len(piece)) + event + piece)
 
 
 class Tagged(io.TextIOBase):
     """sys.stdout and sys.stderr: whole lines go to the daemon with the id of their event."""
 
-    def __init__(self, link, level):
+    encoding = "utf-8"
+    errors = "replace"
+
+    def __init__(self, link, level, plain):
         self._link = link
         self._level = level
+        self._plain = plain  # what it replaces: the daemon takes its lines too
         self._rest = ""
 
     def writable(self):
         return True
+
+    def fileno(self):
+        return self._plain.fileno()
+
+    @property
+    def buffer(self):
+        return self._plain.buffer
 
     def write(self, text):
         self._rest += text
@@ -206,13 +232,13 @@ def _result(cause, value, type="", subject="", content_type=""):
     elif isinstance(value, str):
         flags, data = TEXT, value.encode()
     else:
-        flags, data = TEXT | JSON, json.dumps(value, ensure_ascii=False).encode()
+        flags, data = TEXT | JSON, json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
     parts = [type.encode(), content_type.encode(), subject.encode(), data]
     return _RESULT.pack(cause, flags, *(len(part) for part in parts)) + b"".join(parts)
 
 
 def _exception(index, outcome, why, after_ms=-1):
-    why = why.encode("utf-8", "replace")[:4096]
+    why = why[:1024].encode("utf-8", "replace")
     return _EXCEPTION.pack(index, outcome, after_ms, len(why)) + why
 
 
@@ -244,6 +270,48 @@ def _settled(error):
     return isinstance(error, (headrace.Drop, headrace.Dead))
 
 
+class Answer:
+    """What is known of a call's events so far; they are told in order."""
+
+    def __init__(self, events):
+        self.events = events
+        self.exceptions = []
+        self.results = []
+        self.failed = set()  # key hashes
+        self.size = 0
+
+    def may_run(self, index):
+        """False, and not run is its outcome, behind a failed event of its key."""
+        key = self.events[index]._key_hash
+        if key and key in self.failed:
+            self._not_run(index, "an earlier event of its key failed")
+            return False
+        return True
+
+    def _not_run(self, index, why):
+        self.exceptions.append(_exception(index, NOT_RUN, why))
+        self.failed.add(self.events[index]._key_hash)
+
+    def fail(self, index, error):
+        self.exceptions.append(_failure(index, error))
+        if not _settled(error):
+            self.failed.add(self.events[index]._key_hash)
+
+    def give(self, index, results):
+        size = sum(len(result) for result in results)
+        if len(results) > RESULTS_MAX or size > ANSWER_MAX:
+            self.fail(index, headrace.Dead(f"its {len(results)} results have {size} bytes together: "
+                                           f"at most {RESULTS_MAX} and {ANSWER_MAX} bytes"))
+        elif len(self.results) + len(results) > RESULTS_MAX or self.size + size > ANSWER_MAX:
+            self._not_run(index, "the results of the call are full")
+        else:
+            self.results += results
+            self.size += size
+
+    def frame(self):
+        return b"".join([_PAIR.pack(len(self.exceptions), len(self.results)), *self.exceptions, *self.results])
+
+
 class Worker:
     def __init__(self, link, handler, is_batch):
         self.link = link
@@ -264,44 +332,61 @@ class Worker:
             value = self.loop.run_until_complete(wait())
         return value
 
-    def one_by_one(self, events, context):
-        exceptions, results, failed = [], [], set()
+    def one_by_one(self, events, context, handle):
+        answer = Answer(events)
         for index, event in enumerate(events):
-            if event.key and event.key in failed:
-                exceptions.append(_exception(index, NOT_RUN, "an earlier event of its key failed"))
+            if not answer.may_run(index):
                 continue
             _current.set((event.id, event.attempt))
             context.attempt, context._cause, context._results = event.attempt, index, []
             try:
-                value = self.run(event, context)
+                value = handle(event, context)
+                if isinstance(value, BaseException):  # of a batch of one
+                    raise value
                 if value is not None:
                     context._results.append(_result(index, value))
-                results += context._results
             except Exception as error:  # whatever the handler throws is its answer
-                exceptions.append(_failure(index, error))
-                if not _settled(error):
-                    failed.add(event.key)
+                answer.fail(index, error)
+            else:
+                answer.give(index, context._results)
             sys.stdout.flush()
             sys.stderr.flush()
-        return exceptions, results
+        return answer
 
-    def together(self, events, context):
+    def outcomes(self, events, context):
         """handle_batch(events, ctx): None, or a list with one outcome (value or exception) an event."""
-        _current.set((events[0].id if len(events) == 1 else "", events[0].attempt))
         outcomes = self.run(events, context)
-        sys.stdout.flush()
-        if outcomes is None:
-            outcomes = [None] * len(events)
-        outcomes = list(outcomes)
+        outcomes = [None] * len(events) if outcomes is None else list(outcomes)
         if len(outcomes) != len(events):
             raise ValueError(f"handle_batch answered {len(outcomes)} outcomes for {len(events)} events")
-        exceptions, results = [], []
+        return outcomes
+
+    def together(self, events, context):
+        _current.set((events[0].id if len(events) == 1 else "", events[0].attempt))
+        context._results = []
+        try:
+            outcomes = self.outcomes(events, context)
+        except Exception as error:
+            if len(events) > 1:  # one member must not fail the others
+                print(f"handle_batch failed with {len(events)} events, they come one by one: {_place(error)}",
+                      file=sys.stderr)
+                return self.one_by_one(events, context, lambda event, ctx: self.outcomes([event], ctx)[0])
+            outcomes = [error]
+        answer = Answer(events)
+        emitted = {}
+        for result in context._results:
+            emitted.setdefault(_RESULT.unpack_from(result)[0], []).append(result)
         for index, outcome in enumerate(outcomes):
+            if not answer.may_run(index):
+                continue
             if isinstance(outcome, BaseException):
-                exceptions.append(_failure(index, outcome))
-            elif outcome is not None:
-                results.append(_result(index, outcome))
-        return exceptions, results
+                answer.fail(index, outcome)
+            else:
+                own = emitted.get(index, [])
+                answer.give(index, own if outcome is None else own + [_result(index, outcome)])
+        sys.stdout.flush()
+        sys.stderr.flush()
+        return answer
 
     def answer(self, call, body):
         count, version, lane, timeout_ms, window, state = _CALL.unpack_from(body)
@@ -313,17 +398,10 @@ class Worker:
             events.append(Event(view[at:at + size]))
             at += size
         context = Context(self.link, os.environ.get("HEADRACE_FUNCTION", ""), version, lane,
-                          time.time() + timeout_ms / 1000)
-        try:
-            if self.is_batch:
-                exceptions, results = self.together(events, context)
-            else:
-                exceptions, results = self.one_by_one(events, context)
-        except Exception as error:
-            exceptions, results = [_failure(index, error) for index in range(count)], []
+                          time.time() + timeout_ms / 1000, events)
+        answer = self.together(events, context) if self.is_batch else self.one_by_one(events, context, self.run)
         _current.set(("", 0))
-        self.link.send(ANSWER, call, _PAIR.pack(len(exceptions), len(results))
-                       + b"".join(exceptions) + b"".join(results))
+        self.link.send(ANSWER, call, answer.frame())
 
 
 def _load(path, name):
@@ -344,8 +422,8 @@ def _load(path, name):
 
 def main():
     link = Link(int(os.environ.pop("HEADRACE_FD")))
-    sys.stdout = Tagged(link, INFO)
-    sys.stderr = Tagged(link, ERROR)
+    sys.stdout = Tagged(link, INFO, sys.stdout)
+    sys.stderr = Tagged(link, ERROR, sys.stderr)
     try:
         handler, is_batch = _load(sys.argv[1], sys.argv[2])
     except BaseException as error:

@@ -216,7 +216,8 @@ void bench_begin_call(runtime_bench *bench) {
         bench->refs[i] = (hr_event_ref){.batch = bench->batch,
                                         .index = (uint16_t)i,
                                         .attempt = 1,
-                                        .replay = bench->refs[i].replay};
+                                        .replay = bench->refs[i].replay,
+                                        .key_hash = bench->batch->view[i].key_hash};
     }
     bench->call = (hr_call){.id = id,
                             .function = 1,

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The runtimes exec and shell with real programs, and the spawner's promise to end them. */
+#include "core/envelope.h"
 #include "functions/spawn.h"
 #include "tests/unit/functions/runtime_bench.h"
 
@@ -131,6 +132,54 @@ static void the_exit_status_decides(void **state) {
     }
 }
 
+static void s9_a_later_event_of_a_failed_key_is_not_run(void **state) {
+    (void)state;
+    open_kind("shell", "read x; echo \"ran $CE_ID\" >&2; exit $x");
+    bench_event(&bench, "e1", "a", "75");
+    bench_event(&bench, "e2", "a", "0");
+    bench_event(&bench, "e3", "b", "0");
+    bench_call(&bench);
+    assert_int_equal(bench.outcome[0], HR_OUTCOME_RETRY);
+    assert_int_equal(bench.outcome[1], HR_OUTCOME_NOT_RUN);
+    assert_int_equal(bench.outcome[2], HR_OUTCOME_OK);
+    assert_null(strstr(hr_buffer_text(&bench.lines), "ran e2"));
+    assert_non_null(strstr(hr_buffer_text(&bench.lines), "ran e3"));
+}
+
+static void output_over_one_mebibyte_is_a_dead_letter_and_not_cut(void **state) {
+    (void)state;
+    open_kind("shell", "read n; head -c $n /dev/zero | tr '\\0' 'x'");
+    bench_event(&bench, "e1", "a", "1048576");
+    bench_event(&bench, "e2", "a", "3000000");
+    bench_call(&bench);
+    assert_int_equal(bench.outcome[0], HR_OUTCOME_OK);
+    assert_int_equal(bench.outcome[1], HR_OUTCOME_DEAD);
+    assert_non_null(strstr(bench.why, "larger"));
+    assert_int_equal(bench.results->count, 1);
+    assert_int_equal(hr_batch_data(bench.results, 0).size, 1 << 20);
+}
+
+static void output_is_json_only_when_it_is(void **state) {
+    (void)state;
+    open_kind("shell", "cat | base64 -d");
+    static const struct {
+        const char *sent, *type;
+    } cases[] = {{"eyJhIjogMX0=", "application/json"},              /* {"a": 1} */
+                 {"WzFdIGxvYWRlZAo=", "text/plain; charset=utf-8"}, /* [1] loaded */
+                 {"//4=", "application/octet-stream"}};
+    for (size_t i = 0; i < 3; i++) {
+        hr_batch_unref(bench.batch);
+        bench.batch = NULL;
+        bench_event(&bench, "e1", "a", cases[i].sent);
+        bench_call(&bench);
+        assert_int_equal(bench.outcome[0], HR_OUTCOME_OK);
+        hr_attribute attribute;
+        assert_true(hr_envelope_attribute(hr_batch_envelope(bench.results, 0), "datacontenttype",
+                                          &attribute));
+        assert_string_equal(bench_part(attribute.text), cases[i].type);
+    }
+}
+
 static int pid_in_lines(void) {
     const char *at = strstr(hr_buffer_text(&bench.lines), "pid ");
     return at == NULL ? 0 : (int)strtol(at + 4, NULL, 10);
@@ -189,6 +238,9 @@ int main(void) {
         cmocka_unit_test_teardown(a_command_gets_data_and_attributes_and_its_output_is_the_result,
                                   tear_down),
         cmocka_unit_test_teardown(the_exit_status_decides, tear_down),
+        cmocka_unit_test_teardown(s9_a_later_event_of_a_failed_key_is_not_run, tear_down),
+        cmocka_unit_test_teardown(output_over_one_mebibyte_is_a_dead_letter_and_not_cut, tear_down),
+        cmocka_unit_test_teardown(output_is_json_only_when_it_is, tear_down),
         cmocka_unit_test_teardown(cancel_ends_the_command_with_all_it_started, tear_down),
         cmocka_unit_test_teardown(what_the_spawner_started_ends_with_it, tear_down_late),
     };

@@ -118,6 +118,55 @@ static void the_status_decides(void **state) {
     }
 }
 
+static void s9_a_later_event_of_a_failed_key_is_not_posted(void **state) {
+    (void)state;
+    open_http();
+    bench_event(&bench, "e1", "a", "500");
+    bench_event(&bench, "e2", "a", "201");
+    bench_event(&bench, "e3", "b", "202");
+    bench_call(&bench);
+    assert_int_equal(bench.outcome[0], HR_OUTCOME_RETRY);
+    assert_int_equal(bench.outcome[1], HR_OUTCOME_NOT_RUN);
+    assert_int_equal(bench.outcome[2], HR_OUTCOME_OK);
+    assert_null(strstr(hr_buffer_text(&requests), "|e2|"));
+    assert_non_null(strstr(hr_buffer_text(&requests), "|e3|"));
+}
+
+static void an_answer_over_one_mebibyte_is_a_dead_letter_and_not_cut(void **state) {
+    (void)state;
+    char *large = hr_alloc((1 << 20) + 2);
+    memset(large, 'x', (1 << 20) + 1);
+    open_http();
+    body = large;
+    bench_event(&bench, "e1", "a", "200");
+    bench_call(&bench);
+    assert_int_equal(bench.outcome[0], HR_OUTCOME_DEAD);
+    assert_non_null(strstr(bench.why, "larger"));
+    assert_null(bench.results);
+
+    bench.runtime->has_takers = false; /* then nobody wants it whole */
+    bench_call(&bench);
+    assert_int_equal(bench.outcome[0], HR_OUTCOME_OK);
+    assert_int_equal(bench.results->count, 1);
+    hr_free(large);
+}
+
+static void a_refusal_in_a_chats_words_is_a_failure(void **state) {
+    (void)state;
+    char *url = open_server("/in");
+    const char *const pairs[] = {"notify.feishu", url, NULL};
+    open_pairs("notify", pairs);
+    hr_free(url);
+    body = "{\"code\":11232,\"msg\":\"frequency limited\"}";
+    bench_event(&bench, "e1", "a", "200");
+    bench_call(&bench);
+    assert_int_equal(bench.outcome[0], HR_OUTCOME_RETRY);
+    assert_string_equal(bench.why, "POST feishu answered 200: code 11232 frequency limited");
+    body = "{\"code\":19024,\"msg\":\"Key Words Not Found\"}";
+    bench_call(&bench);
+    assert_int_equal(bench.outcome[0], HR_OUTCOME_DEAD);
+}
+
 static void retry_after_is_honoured_on_429_and_503_only(void **state) {
     (void)state;
     static const char *const later[] = {"Retry-After", "7", NULL};
@@ -146,6 +195,7 @@ static void a_peer_that_is_down_is_a_retry(void **state) {
 static void slack_gets_the_text_filled_in(void **state) {
     (void)state;
     char *url = open_server("/in");
+    body = "ok\n";
     const char *const pairs[] = {"notify.slack", url, "notify.text",
                                  "{subject}: {data.c:.1f} \"{{x}}\" {data.none}", NULL};
     open_pairs("notify", pairs);
@@ -164,8 +214,10 @@ static void feishu_gets_its_own_form_with_a_sign(void **state) {
                                  "hi {data.c}",   NULL};
     open_pairs("notify", pairs);
     hr_free(url);
+    body = "{\"code\":0,\"msg\":\"success\"}";
     bench_event(&bench, "e1", "a", "{\"c\": 4}");
     bench_call(&bench);
+    assert_int_equal(bench.outcome[0], HR_OUTCOME_OK);
     const char *sent = hr_buffer_text(&requests);
     assert_non_null(strstr(sent, "\"msg_type\":\"text\""));
     assert_non_null(strstr(sent, "\"content\":{\"text\":\"hi 4\"}"));
@@ -190,6 +242,11 @@ int main(void) {
         cmocka_unit_test_setup_teardown(
             an_event_is_posted_in_binary_mode_and_the_answer_is_the_result, set_up, tear_down),
         cmocka_unit_test_setup_teardown(the_status_decides, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(s9_a_later_event_of_a_failed_key_is_not_posted, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(an_answer_over_one_mebibyte_is_a_dead_letter_and_not_cut,
+                                        set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_refusal_in_a_chats_words_is_a_failure, set_up, tear_down),
         cmocka_unit_test_setup_teardown(retry_after_is_honoured_on_429_and_503_only, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(a_peer_that_is_down_is_a_retry, set_up, tear_down),
