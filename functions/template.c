@@ -16,16 +16,17 @@ static json_t *parse(hr_slice envelope) {
 
 static const json_t *find(const json_t *event, const char *path, size_t size) {
     const json_t *at = event;
-    while (size > 0 && at != NULL) {
-        const char *dot = memchr(path, '.', size);
-        size_t part = dot == NULL ? size : (size_t)(dot - path);
-        char *name = hr_copy_bytes(path, part);
+    const char *end = path + size;
+    for (;;) {
+        const char *dot = memchr(path, '.', (size_t)(end - path));
+        char *name = hr_copy_bytes(path, (size_t)((dot == NULL ? end : dot) - path));
         at = json_object_get(at, name);
         hr_free(name);
-        path += part + (dot == NULL ? 0 : 1);
-        size -= part + (dot == NULL ? 0 : 1);
+        if (dot == NULL || at == NULL) {
+            return at;
+        }
+        path = dot + 1;
     }
-    return at;
 }
 
 static void print_value(const json_t *value, int digits, hr_buffer *out) {

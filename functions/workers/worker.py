@@ -36,7 +36,15 @@ LINE_MAX = 1024  # characters of one log line; longer ones come in pieces
 RESULTS_MAX = 1024  # of one answer
 ANSWER_MAX = 48 << 20  # bytes of all results of one answer
 
-_current = contextvars.ContextVar("headrace_event", default=("", 0))
+NO_EVENT = ("", 0)
+_current = contextvars.ContextVar("headrace_event", default=None)  # id and attempt
+_newest = NO_EVENT  # for threads that a handler starts: they have no context of their own
+
+
+def _begin(event):
+    global _newest
+    _newest = event
+    _current.set(event)
 
 
 class Event:
@@ -183,7 +191,7 @@ class Link:
             self.buffer += more
 
     def log(self, level, text):
-        event, attempt = _current.get()
+        event, attempt = _current.get() or _newest
         event = event.encode()
         for line in str(text).splitlines():
             for at in range(0, len(line), LINE_MAX):
@@ -337,7 +345,7 @@ class Worker:
         for index, event in enumerate(events):
             if not answer.may_run(index):
                 continue
-            _current.set((event.id, event.attempt))
+            _begin((event.id, event.attempt))
             context.attempt, context._cause, context._results = event.attempt, index, []
             try:
                 value = handle(event, context)
@@ -362,7 +370,7 @@ class Worker:
         return outcomes
 
     def together(self, events, context):
-        _current.set((events[0].id if len(events) == 1 else "", events[0].attempt))
+        _begin((events[0].id, events[0].attempt) if len(events) == 1 else NO_EVENT)
         context._results = []
         try:
             outcomes = self.outcomes(events, context)
@@ -400,7 +408,7 @@ class Worker:
         context = Context(self.link, os.environ.get("HEADRACE_FUNCTION", ""), version, lane,
                           time.time() + timeout_ms / 1000, events)
         answer = self.together(events, context) if self.is_batch else self.one_by_one(events, context, self.run)
-        _current.set(("", 0))
+        _begin(NO_EVENT)
         self.link.send(ANSWER, call, answer.frame())
 
 

@@ -109,11 +109,22 @@ static void wait_for(runtime_bench *bench, bool (*holds)(runtime_bench *, const 
     }
 }
 
-void bench_file(runtime_bench *bench, const char *name, const char *text) {
+static void make_folder(runtime_bench *bench) {
     if (bench->folder[0] == '\0') {
         snprintf(bench->folder, sizeof bench->folder, "/tmp/headrace-fn-XXXXXX");
         assert_non_null(mkdtemp(bench->folder));
     }
+}
+
+void bench_folder(runtime_bench *bench, const char *name) {
+    make_folder(bench);
+    char *path = hr_format("%s/%s", bench->folder, name);
+    assert_int_equal(mkdir(path, 0755), 0);
+    hr_free(path);
+}
+
+void bench_file(runtime_bench *bench, const char *name, const char *text) {
+    make_folder(bench);
     char *path = hr_format("%s/%s", bench->folder, name);
     FILE *file = fopen(path, "w");
     assert_non_null(file);
@@ -206,18 +217,19 @@ void bench_event(runtime_bench *bench, const char *id, const char *key, const ch
     hr_builder_fini(&builder);
 }
 
-void bench_begin_call(runtime_bench *bench) {
+static void begin_call(runtime_bench *bench, const uint64_t *keys) {
     uint64_t id = bench->call.id + 1;
     hr_batch_unref(bench->results);
     bench->results = NULL;
     bench->answers = 0;
     memset(bench->outcome, 0, sizeof bench->outcome);
     for (uint32_t i = 0; i < bench->batch->count; i++) {
-        bench->refs[i] = (hr_event_ref){.batch = bench->batch,
-                                        .index = (uint16_t)i,
-                                        .attempt = 1,
-                                        .replay = bench->refs[i].replay,
-                                        .key_hash = bench->batch->view[i].key_hash};
+        bench->refs[i] =
+            (hr_event_ref){.batch = bench->batch,
+                           .index = (uint16_t)i,
+                           .attempt = 1,
+                           .replay = bench->refs[i].replay,
+                           .key_hash = keys == NULL ? bench->batch->view[i].key_hash : keys[i]};
     }
     bench->call = (hr_call){.id = id,
                             .function = 1,
@@ -229,6 +241,10 @@ void bench_begin_call(runtime_bench *bench) {
     assert_int_equal(bench->answers, 0); /* never from within call() */
 }
 
+void bench_begin_call(runtime_bench *bench) {
+    begin_call(bench, NULL);
+}
+
 void bench_wait_answer(runtime_bench *bench) {
     wait_for(bench, is_answered, NULL, "the answer");
 }
@@ -236,6 +252,15 @@ void bench_wait_answer(runtime_bench *bench) {
 void bench_call(runtime_bench *bench) {
     bench_begin_call(bench);
     bench_wait_answer(bench);
+}
+
+void bench_call_keys(runtime_bench *bench, const uint64_t *keys) {
+    begin_call(bench, keys);
+    bench_wait_answer(bench);
+}
+
+void bench_wait_stopped(runtime_bench *bench) {
+    wait_for(bench, has_stopped, NULL, "stopped()");
 }
 
 void bench_wait_line(runtime_bench *bench, const char *text) {
@@ -262,7 +287,10 @@ static void remove_folder(const char *folder) {
     for (struct dirent *entry = dir == NULL ? NULL : readdir(dir); entry != NULL;
          entry = readdir(dir)) {
         char *path = hr_format("%s/%s", folder, entry->d_name);
-        unlink(path);
+        bool is_own = strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0;
+        if (is_own && unlink(path) != 0) {
+            remove_folder(path);
+        }
         hr_free(path);
     }
     if (dir != NULL) {
@@ -278,8 +306,10 @@ void bench_forget_runtime(runtime_bench *bench) {
 
 void bench_close(runtime_bench *bench) {
     if (bench->runtime != NULL) {
-        bench->runtime->ops->stop(bench->runtime);
-        wait_for(bench, has_stopped, NULL, "stopped()");
+        if (!bench->is_stopped) {
+            bench->runtime->ops->stop(bench->runtime);
+            bench_wait_stopped(bench);
+        }
         bench->runtime->ops->fini(bench->runtime);
         hr_free(bench->runtime);
     }

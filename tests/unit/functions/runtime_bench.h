@@ -34,6 +34,9 @@ typedef struct runtime_bench {
 /* Writes a file into the folder, executable; begins a new folder when there is none. */
 void bench_file(runtime_bench *bench, const char *name, const char *text);
 
+/* Makes a folder in it. */
+void bench_folder(runtime_bench *bench, const char *name);
+
 /* Makes the runtime from "key", "value" pairs ended by NULL and starts it. A value "[a b" is a list
  * of words; a key "kind.name" stands in the map of kind. */
 hr_code bench_open(runtime_bench *bench, const char *kind, const char *const *pairs, hr_error *err);
@@ -44,12 +47,16 @@ void bench_event(runtime_bench *bench, const char *id, const char *key, const ch
 /* Calls and waits for the answer. */
 void bench_call(runtime_bench *bench);
 
+/* The same with key hashes of the test's choice, one an event. */
+void bench_call_keys(runtime_bench *bench, const uint64_t *keys);
+
 /* Begins the call only; waits until the lines contain text; waits for the answer. */
 void bench_begin_call(runtime_bench *bench);
 void bench_wait_line(runtime_bench *bench, const char *text);
 void bench_wait_answer(runtime_bench *bench);
 void bench_wait_room(runtime_bench *bench, uint32_t room);
 void bench_wait_down(runtime_bench *bench);
+void bench_wait_stopped(runtime_bench *bench);
 
 /* Text of a result's part, valid until the next call. */
 const char *bench_part(hr_slice slice);

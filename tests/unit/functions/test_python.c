@@ -125,6 +125,211 @@ static void a_hanging_call_ends_with_cancel(void **state) {
     bench_wait_room(&bench, 1);
 }
 
+static void s9_the_functions_key_decides_what_is_behind_a_failure(void **state) {
+    (void)state;
+    open_python("def handle(event):\n"
+                "    if event.data == 'bad': raise ValueError('no')\n");
+    bench_wait_room(&bench, 1);
+    bench_event(&bench, "e1", "a", "\"bad\"");
+    bench_event(&bench, "e2", "b", "\"fine\"");
+    bench_event(&bench, "e3", "a", "\"fine\"");
+    static const uint64_t keys[] = {77, 77, 78}; /* as `key:` of the function has them */
+    bench_call_keys(&bench, keys);
+    assert_int_equal(bench.outcome[0], HR_OUTCOME_RETRY);
+    assert_int_equal(bench.outcome[1], HR_OUTCOME_NOT_RUN);
+    assert_int_equal(bench.outcome[2], HR_OUTCOME_OK);
+    static const uint64_t unordered[] = {0, 0, 0};
+    bench_call_keys(&bench, unordered);
+    assert_int_equal(bench.outcome[1], HR_OUTCOME_OK);
+    assert_int_equal(bench.outcome[2], HR_OUTCOME_OK);
+}
+
+static void a_batch_that_fails_is_handled_one_by_one(void **state) {
+    (void)state;
+    open_python("def handle_batch(events, ctx):\n"
+                "    for event in events:\n"
+                "        if event.data == 'bad': raise ValueError('poison')\n"
+                "        ctx.emit('seen', event.id, event=event)\n"
+                "    return [event.data for event in events]\n");
+    bench_wait_room(&bench, 1);
+    bench_event(&bench, "e1", "a", "\"fine\"");
+    bench_event(&bench, "e2", "b", "\"bad\"");
+    bench_event(&bench, "e3", "b", "\"fine\"");
+    bench_event(&bench, "e4", "c", "\"fine\"");
+    bench_call(&bench);
+    assert_int_equal(bench.failure, HR_OK);
+    assert_int_equal(bench.outcome[0], HR_OUTCOME_OK);
+    assert_int_equal(bench.outcome[1], HR_OUTCOME_RETRY);
+    assert_int_equal(bench.outcome[2], HR_OUTCOME_NOT_RUN);
+    assert_int_equal(bench.outcome[3], HR_OUTCOME_OK);
+    assert_string_equal(bench.why, "ValueError: poison (hot.py:3)");
+    assert_int_equal(bench.results->count, 4);
+    assert_int_equal(bench.causes[3], 3);
+    assert_string_equal(bench_part(hr_batch_type(bench.results, 2)), "seen");
+    assert_string_equal(bench_part(hr_batch_id(bench.results, 3)), "e4/hot/2");
+}
+
+static void a_result_over_one_mebibyte_is_a_dead_letter(void **state) {
+    (void)state;
+    open_python("def handle(event):\n"
+                "    return b'x' * event.data\n");
+    bench_wait_room(&bench, 1);
+    bench_event(&bench, "e1", "a", "1048577");
+    bench_event(&bench, "e2", "a", "1048576");
+    bench_call(&bench);
+    assert_int_equal(bench.failure, HR_OK);
+    assert_int_equal(bench.outcome[0], HR_OUTCOME_DEAD);
+    assert_non_null(strstr(bench.why, "too large"));
+    assert_int_equal(bench.outcome[1], HR_OUTCOME_OK);
+    assert_int_equal(bench.results->count, 1);
+    assert_int_equal(bench.causes[0], 1);
+}
+
+static void events_whose_results_find_no_room_come_again(void **state) {
+    (void)state;
+    open_python("def handle(event, ctx):\n"
+                "    for i in range(event.data): ctx.emit('n', i)\n");
+    bench_wait_room(&bench, 1);
+    bench_event(&bench, "e1", "a", "1000");
+    bench_event(&bench, "e2", "b", "100");
+    bench_event(&bench, "e3", "c", "24");
+    bench_event(&bench, "e4", "d", "1025");
+    bench_call(&bench);
+    assert_int_equal(bench.failure, HR_OK);
+    assert_int_equal(bench.outcome[0], HR_OUTCOME_OK);
+    assert_int_equal(bench.outcome[1], HR_OUTCOME_NOT_RUN);
+    assert_int_equal(bench.outcome[2], HR_OUTCOME_OK);
+    assert_int_equal(bench.outcome[3], HR_OUTCOME_DEAD);
+    assert_int_equal(bench.results->count, 1024);
+}
+
+static void output_of_threads_and_children_is_kept(void **state) {
+    (void)state;
+    open_python("import subprocess, sys, threading\n"
+                "def shout(n):\n"
+                "    for i in range(200): print('thread', n, i)\n"
+                "def handle(event):\n"
+                "    subprocess.run(['sh', '-c', 'echo child; echo warns >&2'])\n"
+                "    all = [threading.Thread(target=shout, args=(n,)) for n in range(4)]\n"
+                "    for t in all: t.start()\n"
+                "    for t in all: t.join()\n"
+                "    print('own error', file=sys.stderr)\n"
+                "    print('y' * 3000)\n"
+                "    sys.stdout.buffer.write(b'raw\\n'); sys.stdout.buffer.flush()\n");
+    bench_wait_room(&bench, 1);
+    bench_event(&bench, "e1", "a", "1");
+    bench_call(&bench);
+    assert_int_equal(bench.failure, HR_OK);
+    bench_wait_line(&bench, "|1|1|raw\n");
+    const char *lines = hr_buffer_text(&bench.lines);
+    assert_non_null(strstr(lines, "child\n"));
+    assert_non_null(strstr(lines, "warns\n"));
+    assert_non_null(strstr(lines, "e1|1|3|own error\n"));
+    for (int n = 0; n < 4; n++) {
+        char last[32];
+        snprintf(last, sizeof last, "e1|1|1|thread %d 199\n", n);
+        assert_non_null(strstr(lines, last));
+    }
+    size_t ys = 0;
+    for (const char *at = lines; *at != '\0'; at++) {
+        ys += *at == 'y';
+    }
+    assert_int_equal(ys, 3000); /* in pieces, none lost */
+}
+
+static void a_cancelled_worker_gets_no_call_and_only_its_own_call_fails(void **state) {
+    (void)state;
+    hr_error err = {0};
+    bench_file(&bench, "hot.py",
+               "import os, time\n"
+               "def handle(event):\n"
+               "    print('pid', os.getpid())\n"
+               "    if event.data == 'hang': time.sleep(1000)\n");
+    const char *const pairs[] = {"python", "hot.py", "workers", "2", NULL};
+    assert_int_equal(bench_open(&bench, "python", pairs, &err), HR_OK);
+    bench_wait_room(&bench, 2);
+    bench_event(&bench, "e1", "a", "\"hang\"");
+    bench_begin_call(&bench);
+    bench_wait_line(&bench, "e1|1|1|pid");
+    bench.runtime->ops->cancel(bench.runtime, &bench.call);
+    assert_int_equal(bench.room, 1); /* at once: no call goes to what is being killed */
+    bench_wait_answer(&bench);
+    assert_int_equal(bench.failure, HR_E_CALL_TIMEOUT);
+    assert_non_null(strstr(bench.why, "5000 ms"));
+    hr_batch_unref(bench.batch);
+    bench.batch = NULL;
+    bench_event(&bench, "e2", "a", "\"fine\"");
+    bench_call(&bench); /* the other one takes it, before the first is there again */
+    assert_int_equal(bench.failure, HR_OK);
+    bench_wait_room(&bench, 2);
+    assert_int_equal(bench.downs, 0);
+}
+
+static void the_venv_beside_the_file_is_the_interpreter(void **state) {
+    (void)state;
+    hr_error err = {0};
+    static const char fake[] = "#!/bin/sh\nVENV=%s exec python3 \"$@\"\n";
+    static const char *const expected[] = {"file", "configuration"};
+    for (int i = 0; i < 2; i++) {
+        char text[80];
+        bench_folder(&bench, "sub");
+        bench_file(&bench, "sub/hot.py",
+                   "import os\n"
+                   "def handle(event):\n"
+                   "    return os.environ.get('VENV', 'none')\n");
+        bench_folder(&bench, ".venv");
+        bench_folder(&bench, ".venv/bin");
+        snprintf(text, sizeof text, fake, "configuration");
+        bench_file(&bench, ".venv/bin/python", text);
+        if (i == 0) {
+            bench_folder(&bench, "sub/.venv");
+            bench_folder(&bench, "sub/.venv/bin");
+            snprintf(text, sizeof text, fake, "file");
+            bench_file(&bench, "sub/.venv/bin/python", text);
+        }
+        const char *const pairs[] = {"python", "sub/hot.py", NULL};
+        assert_int_equal(bench_open(&bench, "python", pairs, &err), HR_OK);
+        bench_wait_room(&bench, 1);
+        bench_event(&bench, "e1", "a", "1");
+        bench_call(&bench);
+        assert_string_equal(bench_part(hr_batch_data(bench.results, 0)), expected[i]);
+        bench_close(&bench);
+    }
+}
+
+static void a_worker_that_stops_is_told_so_and_ends_by_itself(void **state) {
+    (void)state;
+    open_python("import atexit\n"
+                "atexit.register(lambda: print('closed the books', flush=True))\n"
+                "def handle(event): pass\n");
+    bench_wait_room(&bench, 1);
+    bench.runtime->ops->stop(bench.runtime);
+    bench_wait_line(&bench, "closed the books");
+    bench_wait_stopped(&bench);
+}
+
+static void a_worker_that_will_not_end_is_killed(void **state) {
+    (void)state;
+    open_python("import threading, time\n"
+                "threading.Thread(target=lambda: time.sleep(1000)).start()\n"
+                "def handle(event): pass\n");
+    bench_wait_room(&bench, 1);
+    uint64_t before = hr_mono_ns();
+    bench.runtime->ops->stop(bench.runtime);
+    bench_wait_stopped(&bench);
+    assert_true(hr_mono_ns() - before >= UINT64_C(1900000000));
+}
+
+static void more_workers_than_the_limit_are_refused(void **state) {
+    (void)state;
+    hr_error err = {0};
+    const char *const pairs[] = {"python", "hot.py", "workers", "257", NULL};
+    assert_int_equal(bench_open(&bench, "python", pairs, &err), HR_E_CONFIG);
+    assert_non_null(strstr(err.text, "1 to 256"));
+    bench.runtime->ops->fini(bench.runtime);
+    bench_forget_runtime(&bench);
+}
+
 static void a_handler_that_cannot_be_loaded_is_down_and_gets_no_call(void **state) {
     (void)state;
     open_python("import no_such_module_at_all\n");
@@ -143,6 +348,17 @@ int main(void) {
         cmocka_unit_test_teardown(what_a_handler_prints_carries_the_events_id, tear_down),
         cmocka_unit_test_teardown(a_worker_that_dies_fails_its_call_and_is_replaced, tear_down),
         cmocka_unit_test_teardown(a_hanging_call_ends_with_cancel, tear_down),
+        cmocka_unit_test_teardown(s9_the_functions_key_decides_what_is_behind_a_failure, tear_down),
+        cmocka_unit_test_teardown(a_batch_that_fails_is_handled_one_by_one, tear_down),
+        cmocka_unit_test_teardown(a_result_over_one_mebibyte_is_a_dead_letter, tear_down),
+        cmocka_unit_test_teardown(events_whose_results_find_no_room_come_again, tear_down),
+        cmocka_unit_test_teardown(output_of_threads_and_children_is_kept, tear_down),
+        cmocka_unit_test_teardown(a_cancelled_worker_gets_no_call_and_only_its_own_call_fails,
+                                  tear_down),
+        cmocka_unit_test_teardown(the_venv_beside_the_file_is_the_interpreter, tear_down),
+        cmocka_unit_test_teardown(a_worker_that_stops_is_told_so_and_ends_by_itself, tear_down),
+        cmocka_unit_test_teardown(a_worker_that_will_not_end_is_killed, tear_down),
+        cmocka_unit_test_teardown(more_workers_than_the_limit_are_refused, tear_down),
         cmocka_unit_test_teardown(a_handler_that_cannot_be_loaded_is_down_and_gets_no_call,
                                   tear_down),
     };
