@@ -10,8 +10,9 @@ enum {
     OPEN_COST_MAX = 32 << 20, /* bytes taken and not durable; then the broker is not read */
     BACKOFF_FIRST_MS = 250,
     BACKOFF_MAX_MS = 30000,
-    SETTLE_MS = 200,     /* between two looks whether a new connection may be made */
-    LOSE_MAX_MS = 20000, /* for paho to notice that its connection is gone */
+    SETTLE_MS = 200,      /* between two looks whether a new connection may be made */
+    ASK_AGAIN_MS = 10000, /* for topics the broker refused */
+    LOSE_MAX_MS = 20000,  /* for paho to notice that its connection is gone */
     STOP_MAX_MS = 5000,
     STOP_QUIET_MS = 100 /* for paho's last acknowledgements to arrive and pass, all being safe */
 };
@@ -122,6 +123,26 @@ static void tell_up(hr_mqtt_client *it) {
     it->user.state(it->user.data, refused < it->topic_count, at == 0 ? NULL : text);
 }
 
+static uint64_t not_granted(const hr_mqtt_client *it) {
+    uint64_t all = 0;
+    for (size_t i = 0; i < it->topic_count; i++) {
+        all |= it->topic[i].is_granted ? 0 : UINT64_C(1) << i;
+    }
+    return all;
+}
+
+static void subscribed(hr_mqtt_client *it, const hr_mqtt_event *said) {
+    hr_mqtt_topic *one = &it->topic[said->topic];
+    one->is_granted = said->code >= 0;
+    (void)snprintf(one->refused, sizeof one->refused, "%.150s", one->is_granted ? "" : said->text);
+    if (it->phase == HR_MQTT_UP) {
+        tell_up(it);
+        if (!one->is_granted && !it->is_stopping) {
+            hr_timer_start(it->timer, ASK_AGAIN_MS, 0);
+        }
+    }
+}
+
 static void connected(hr_mqtt_client *it, const hr_mqtt_event *said) {
     it->phase = HR_MQTT_UP;
     it->backoff_ms = BACKOFF_FIRST_MS;
@@ -129,8 +150,11 @@ static void connected(hr_mqtt_client *it, const hr_mqtt_event *said) {
     hr_timer_stop(it->timer);
     /* The filters may have been edited since the session was made: once a process they are said in
      * any case (over 5, retained messages do not repeat thereby). */
-    if (!said->has_session || !it->was_subscribed) {
-        hr_mqtt_call_subscribe(it);
+    for (size_t i = 0; i < it->topic_count && !said->has_session; i++) {
+        it->topic[i].is_granted = false;
+    }
+    if (not_granted(it) != 0) {
+        hr_mqtt_call_subscribe(it, not_granted(it));
     } else {
         tell_up(it);
     }
@@ -170,12 +194,7 @@ void hr_mqtt_handle_event(hr_message *message) {
         go_down(it, it->phase == HR_MQTT_LOSING ? it->why : self->text);
         break;
     case HR_MQTT_SUBSCRIBED:
-        (void)snprintf(it->topic[self->topic].refused, sizeof it->topic[self->topic].refused,
-                       "%.150s", self->code < 0 ? self->text : "");
-        it->was_subscribed = true;
-        if (it->phase == HR_MQTT_UP) {
-            tell_up(it);
-        }
+        subscribed(it, self);
         break;
     }
     hr_free(self);
@@ -203,6 +222,9 @@ static void timer_fired(void *data) {
     if (it->phase == HR_MQTT_LOSING) {
         go_down(it, it->why);
         return;
+    }
+    if (it->phase == HR_MQTT_UP && not_granted(it) != 0) {
+        hr_mqtt_call_subscribe(it, not_granted(it));
     }
     if (it->phase != HR_MQTT_WAITING) {
         return;

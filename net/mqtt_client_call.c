@@ -3,6 +3,7 @@
 
 #include "core/memory.h"
 
+#include <assert.h>
 #include <pthread.h>
 #include <string.h>
 
@@ -13,6 +14,7 @@ typedef struct job { /* for the thread that may call paho */
     hr_mqtt_client *client;
     uint64_t attempt;
     int version;
+    uint64_t topics; /* those to subscribe: a bit for each */
     size_t url;
     bool is_renewed; /* with a new handle: paho forgets what it thinks it received */
 } job;
@@ -111,6 +113,9 @@ static void run_subscribe(hr_message *message) {
     job *self = (job *)(void *)message;
     hr_mqtt_client *it = self->client;
     for (size_t i = 0; i < it->topic_count; i++) {
+        if ((self->topics >> i & 1) == 0) {
+            continue;
+        }
         MQTTAsync_responseOptions options = MQTTAsync_responseOptions_initializer;
         hr_mqtt_listen_subscribe(&it->topic[i], self->version, &options);
         if (self->version == 5) {
@@ -126,12 +131,15 @@ static void run_subscribe(hr_message *message) {
     hr_free(self);
 }
 
-static void send_job(hr_mqtt_client *it, void (*run)(hr_message *)) {
+static_assert(HR_MQTT_TOPICS <= 64, "a bit for each topic");
+
+static void send_job(hr_mqtt_client *it, uint64_t topics, void (*run)(hr_message *)) {
     job *self = hr_alloc(sizeof *self);
     *self = (job){.message.run = run,
                   .client = it,
                   .attempt = it->attempt,
                   .version = it->version,
+                  .topics = topics,
                   .url = it->url_now,
                   .is_renewed = it->must_renew && run == run_connect};
     it->must_renew = it->must_renew && run != run_connect;
@@ -140,9 +148,9 @@ static void send_job(hr_mqtt_client *it, void (*run)(hr_message *)) {
 }
 
 void hr_mqtt_call_connect(hr_mqtt_client *it) {
-    send_job(it, run_connect);
+    send_job(it, 0, run_connect);
 }
 
-void hr_mqtt_call_subscribe(hr_mqtt_client *it) {
-    send_job(it, run_subscribe);
+void hr_mqtt_call_subscribe(hr_mqtt_client *it, uint64_t topics) {
+    send_job(it, topics, run_subscribe);
 }

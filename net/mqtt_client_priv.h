@@ -46,6 +46,7 @@ typedef struct hr_mqtt_event {
 typedef struct hr_mqtt_topic {
     hr_mqtt_client *client;
     char *filter;
+    bool is_granted;   /* the loop's, as is: */
     char refused[160]; /* the broker's words; empty: granted or open */
 } hr_mqtt_topic;
 
@@ -85,7 +86,7 @@ struct hr_mqtt_client {
     /* The loop's. */
     hr_mqtt_phase phase;
     int version; /* of the attempt: 3 or 5 */
-    bool is_auto, was_subscribed, is_held, is_stopping, must_renew;
+    bool is_auto, is_held, is_stopping, must_renew;
     uint64_t attempt, safe, last_given;
     size_t safe_cost, url_now, urls_failed;
     uint64_t backoff_ms, losing_ns, stop_ns;
@@ -115,8 +116,8 @@ void hr_mqtt_say_refused(hr_mqtt_topic *one, const char *text);
  * Thread: the loop's. */
 void hr_mqtt_call_connect(hr_mqtt_client *it);
 
-/* Subscribes all topics; an event answers for each.  Thread: the loop's. */
-void hr_mqtt_call_subscribe(hr_mqtt_client *it);
+/* Subscribes the topics whose bits are set; an event answers for each.  Thread: the loop's. */
+void hr_mqtt_call_subscribe(hr_mqtt_client *it, uint64_t topics);
 
 /* --- mqtt_client_tls.c: why TLS failed, on paho's threads --- */
 

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Why TLS failed. paho hands over OpenSSL's error lines, which do not say what was wrong with a
- * certificate, and says nothing at all of a wrong host name. Both are known to the verification
- * that ended on the same thread just before. */
+/* Why TLS failed. paho hands over OpenSSL's error lines of the handshake. They do not say what was
+ * wrong with a certificate, there is none for a wrong host name, and none for what the broker said
+ * after a handshake of TLS 1.3 (that it wants a certificate). OpenSSL told all of that on the same
+ * thread just before: the verification that ended, the alert that came. */
 #include "net/mqtt_client_priv.h"
 
 #include "core/memory.h"
 
+#include <openssl/ssl.h>
 #include <openssl/x509v3.h>
 #include <stdio.h>
 #include <string.h>
@@ -13,6 +15,22 @@
 /* The verification that ended last on this thread. */
 static _Thread_local int verify_error = X509_V_OK;
 static _Thread_local X509 *verified; /* the peer's certificate, when all else was well */
+
+static _Thread_local int alert; /* the last fatal one that came on this thread; 0: none */
+
+static void on_info(const SSL *tls, int where, int value) {
+    (void)tls;
+    if (where == SSL_CB_READ_ALERT && value >> 8 == SSL3_AL_FATAL) {
+        alert = value;
+    }
+}
+
+/* Called by OpenSSL when it has made a connection. */
+static void after_new(void *parent, void *data, CRYPTO_EX_DATA *all, int index, long number,
+                      void *argument) {
+    (void)data, (void)all, (void)index, (void)number, (void)argument;
+    SSL_set_info_callback(parent, on_info);
+}
 
 /* Called by OpenSSL when it frees the context of a verification. */
 static void after_verify(void *parent, void *data, CRYPTO_EX_DATA *all, int index, long number,
@@ -32,6 +50,8 @@ static void after_verify(void *parent, void *data, CRYPTO_EX_DATA *all, int inde
 
 void hr_mqtt_tls_watch(void) {
     int index = X509_STORE_CTX_get_ex_new_index(0, NULL, NULL, NULL, after_verify);
+    HR_ASSERT(index >= 0);
+    index = SSL_get_ex_new_index(0, NULL, after_new, NULL, NULL);
     HR_ASSERT(index >= 0);
 }
 
@@ -73,6 +93,12 @@ int hr_mqtt_on_tls_error(const char *text, size_t size, void *context) {
     return 1;
 }
 
+static const char *alert_text(int value) {
+    enum { CERTIFICATE_REQUIRED = 116 }; /* of TLS 1.3: OpenSSL 3.0 has no words for it */
+    return (value & 0xff) == CERTIFICATE_REQUIRED ? "certificate required"
+                                                  : SSL_alert_desc_string_long(value);
+}
+
 char *hr_mqtt_tls_take(hr_mqtt_client *it) {
     char *said = atomic_exchange(&it->tls_text, NULL);
     const hr_mqtt_address *to = &it->url[atomic_load(&it->url_tried)];
@@ -81,7 +107,11 @@ char *hr_mqtt_tls_take(hr_mqtt_client *it) {
         X509_check_ip_asc(verified, to->host, 0) != 1) {
         said = hr_format("the broker's certificate is not for '%.100s'", to->host);
     }
+    if (said == NULL && alert != 0) {
+        said = hr_format("the broker says: TLS alert '%s'", alert_text(alert));
+    }
     X509_free(verified);
     verified = NULL;
+    alert = 0;
     return said;
 }
