@@ -386,6 +386,7 @@ static hr_code init(hr_runtime *self, hr_error *err) {
     if (p->is_python) {
         const char *text = self->kind_config->text;
         const char *colon = strrchr(text, ':');
+        colon = colon == NULL || strchr(colon, '/') != NULL ? NULL : colon;
         p->script =
             colon == NULL ? hr_copy_text(text) : hr_copy_bytes(text, (size_t)(colon - text));
         p->handler = hr_copy_text(colon == NULL ? "handle" : colon + 1);

@@ -22,7 +22,6 @@ enum { EXIT_DEAD = 65, EXIT_RETRY = 75, TAIL_BYTES = 400, ENV_VALUE_MAX = 16384 
 
 typedef struct shell {
     hr_runtime runtime; /* first */
-    uint32_t slots;
     struct run *runs;
     bool is_stopping;
 } shell;
@@ -280,18 +279,14 @@ static void on_begin(hr_message *message) {
 }
 
 static hr_code init(hr_runtime *self, hr_error *err) {
+    (void)self; /* the command is a text, nothing else is needed */
     (void)err;
-    shell *s = (shell *)self;
-    s->slots = hr_node_get(self->config, "workers") != NULL &&
-                       hr_node_get(self->config, "workers")->line > 0
-                   ? (uint32_t)hr_node_number(self->config, "workers", 1)
-                   : self->concurrency;
     return HR_OK;
 }
 
 static hr_code start(hr_runtime *self, hr_error *err) {
     (void)err;
-    self->host->room(self, ((shell *)self)->slots);
+    self->host->room(self, self->concurrency);
     return HR_OK;
 }
 

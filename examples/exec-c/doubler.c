@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A worker for `exec:` that uses nothing of headrace but docs/worker-protocol.md: it answers each
  * event whose data is a whole number with twice that number, and calls anything else dead.
- *
- *   cc -o doubler doubler.c        functions: { double: { from: numbers, exec: [./doubler] } } */
+ * headrace.yaml beside it says how to try it. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>

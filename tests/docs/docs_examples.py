@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Each example runs as it stands in examples/, against what really feeds it.
 
-Usage: docs_examples.py HEADRACE iot|uploads|nightly|github|everything
+Usage: docs_examples.py HEADRACE iot|uploads|nightly|github|everything|exec-c
 """
 import hashlib
 import hmac
@@ -240,11 +240,29 @@ def everything(program, folder):
             daemon.check_totals()
 
 
+def exec_c(program, folder):
+    daemon = Example(program, folder, "exec-c")
+    subprocess.run(["cc", "-o", daemon.home / "doubler", daemon.home / "doubler.c"], check=True)
+    subprocess.run([program, "check", "-c", str(daemon.config)], check=True)
+    with daemon:
+        for number in ("21", "-4", '"x"'):
+            request = urllib.request.Request(daemon.url("/numbers"), number.encode(),
+                                             {"Content-Type": "application/json"})
+            with urllib.request.urlopen(request, timeout=LIMIT_S) as answer:
+                assert answer.status // 100 == 2
+        wait_until(lambda: daemon.function("tell")["delivered"] == 2, "two numbers told")
+        wait_until(lambda: daemon.function("double")["dead"] == 1, "the word is given up")
+        lines = sorted(line["text"] for line in daemon.ask("logs", "tell")["lines"])
+        assert lines == ["twice that is -8", "twice that is 42"], lines
+        dead = daemon.ask("dlq", "ls")["dead"]
+        assert [letter["error"] for letter in dead] == ["the data is no whole number"], dead
+
+
 def main():
     program, name = sys.argv[1:]
     with tempfile.TemporaryDirectory() as folder:
         {"iot": iot, "uploads": uploads, "nightly": nightly, "github": github,
-         "everything": everything}[name](program, pathlib.Path(folder))
+         "everything": everything, "exec-c": exec_c}[name](program, pathlib.Path(folder))
     print(f"ok the example {name} runs", flush=True)
 
 

@@ -89,6 +89,9 @@ static bool is_down(runtime_bench *bench, const char *text) {
     (void)text;
     return bench->down[0] != '\0';
 }
+static bool has_downs(runtime_bench *bench, const char *text) {
+    return bench->downs >= text[0];
+}
 static bool has_stopped(runtime_bench *bench, const char *text) {
     (void)text;
     return bench->is_stopped;
@@ -270,6 +273,11 @@ void bench_wait_line(runtime_bench *bench, const char *text) {
 void bench_wait_room(runtime_bench *bench, uint32_t room) {
     char text[1] = {(char)room};
     wait_for(bench, has_room, text, "room");
+}
+
+void bench_wait_downs(runtime_bench *bench, int downs) {
+    char text[1] = {(char)downs};
+    wait_for(bench, has_downs, text, "down()");
 }
 
 void bench_wait_down(runtime_bench *bench) {

@@ -56,6 +56,7 @@ void bench_wait_line(runtime_bench *bench, const char *text);
 void bench_wait_answer(runtime_bench *bench);
 void bench_wait_room(runtime_bench *bench, uint32_t room);
 void bench_wait_down(runtime_bench *bench);
+void bench_wait_downs(runtime_bench *bench, int downs);
 void bench_wait_stopped(runtime_bench *bench);
 
 /* Text of a result's part, valid until the next call. */

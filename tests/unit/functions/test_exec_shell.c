@@ -98,6 +98,58 @@ static void a_program_that_is_not_there_is_down_and_gets_no_call(void **state) {
     assert_int_equal(bench.room, 0);
 }
 
+static void a_worker_that_ends_before_any_work_is_started_again_ever_later(void **state) {
+    (void)state;
+    bench_file(&bench, "brief",
+               "#!/usr/bin/env python3\n"
+               "import os, struct\n"
+               "os.write(3, struct.pack('<IBBHQ', 8, 1, 1, 0, 0) + bytes(8))\n");
+    uint64_t before = hr_mono_ns();
+    open_kind("exec", "[./brief");
+    bench_wait_downs(&bench, 4); /* at once, then after 0.5 s and 1 s */
+    assert_true(hr_mono_ns() - before >= UINT64_C(1500000000));
+    assert_non_null(strstr(bench.down, "exit status 0"));
+}
+
+/* Garbage, and then an answer that would be right: too late. */
+static const char repentant[] = "#!/usr/bin/env python3\n"
+                                "import os, struct\n"
+                                "H = struct.Struct('<IBBHQ')\n"
+                                "os.write(3, H.pack(8, 1, 1, 0, 0) + bytes(8))\n"
+                                "head = b''\n"
+                                "while len(head) < 16: head += os.read(3, 16 - len(head))\n"
+                                "call = H.unpack(head)[4]\n"
+                                "bad = H.pack(4, 3, 1, 0, call) + bytes(4)\n"
+                                "good = H.pack(8, 3, 1, 0, call) + bytes(8)\n"
+                                "os.write(3, bad + good)\n"
+                                "os.read(3, 1)\n"; /* the rest of the call, then to the end */
+
+static void what_comes_after_garbage_does_not_count(void **state) {
+    (void)state;
+    bench_file(&bench, "repentant", repentant);
+    open_kind("exec", "[./repentant");
+    bench_wait_room(&bench, 1);
+    bench_event(&bench, "e1", "a", "1");
+    bench_call(&bench);
+    assert_int_equal(bench.failure, HR_E_CALL_GARBAGE);
+    assert_int_equal(bench.answers, 1);
+}
+
+static void a_worker_that_knows_no_bye_ends_with_its_input(void **state) {
+    (void)state;
+    bench_file(&bench, "reader",
+               "#!/usr/bin/env python3\n"
+               "import os, struct\n"
+               "os.write(3, struct.pack('<IBBHQ', 8, 1, 1, 0, 0) + bytes(8))\n"
+               "while os.read(3, 4096): pass\n"
+               "print('read to the end', flush=True)\n");
+    open_kind("exec", "[./reader");
+    bench_wait_room(&bench, 1);
+    bench.runtime->ops->stop(bench.runtime);
+    bench_wait_stopped(&bench);
+    assert_non_null(strstr(hr_buffer_text(&bench.lines), "read to the end"));
+}
+
 /* ---- shell ---- */
 
 static void a_command_gets_data_and_attributes_and_its_output_is_the_result(void **state) {
@@ -235,6 +287,10 @@ int main(void) {
         cmocka_unit_test_teardown(a_garbage_answer_fails_the_call_and_the_worker_is_replaced,
                                   tear_down),
         cmocka_unit_test_teardown(a_program_that_is_not_there_is_down_and_gets_no_call, tear_down),
+        cmocka_unit_test_teardown(a_worker_that_ends_before_any_work_is_started_again_ever_later,
+                                  tear_down),
+        cmocka_unit_test_teardown(what_comes_after_garbage_does_not_count, tear_down),
+        cmocka_unit_test_teardown(a_worker_that_knows_no_bye_ends_with_its_input, tear_down),
         cmocka_unit_test_teardown(a_command_gets_data_and_attributes_and_its_output_is_the_result,
                                   tear_down),
         cmocka_unit_test_teardown(the_exit_status_decides, tear_down),
