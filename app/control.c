@@ -113,8 +113,18 @@ static void on_tap(hr_tap *tap, const json_t *note) {
     say(c, note);
 }
 
+static void say_error(client *c, const char *text) {
+    json_t *error = json_pack("{s:s}", "error", text);
+    say(c, error);
+    json_decref(error);
+}
+
 static void start_tap(client *c, const json_t *body) {
     const char *name = json_string_value(json_object_get(body, "name"));
+    if (name != NULL && !hr_engine_has_name(c->control->engine, name)) {
+        say_error(c, "no trigger and no function has this name");
+        return;
+    }
     c->tap_name = hr_copy_text(name);
     c->tap = (hr_tap){.seen = on_tap, .name = c->tap_name};
     c->is_tapping = true;
@@ -125,9 +135,7 @@ static void handle_line(client *c, const char *text, size_t size) {
     json_t *body = json_loadb(text, size, 0, NULL);
     const char *verb = json_string_value(json_object_get(body, "verb"));
     if (verb == NULL) {
-        json_t *error = json_pack("{s:s}", "error", "not a request");
-        say(c, error);
-        json_decref(error);
+        say_error(c, "not a request");
         json_decref(body);
         return;
     }
@@ -305,11 +313,12 @@ hr_code hr_control_ask(const char *state_dir, const json_t *request,
     }
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0 || connect(fd, (struct sockaddr *)&name, sizeof name) != 0) {
-        code =
-            hr_fail(err, HR_E_PEER_DOWN, errno,
-                    "no daemon runs on the state '%s' (%s); start one with 'headrace run', or name "
-                    "its state with --state",
-                    state_dir, strerror(errno));
+        code = hr_fail(err, HR_E_PEER_DOWN, errno,
+                       errno == ENOENT || errno == ECONNREFUSED
+                           ? "no daemon runs on the state '%s'; start one with 'headrace run', or "
+                             "name its state with --state"
+                           : "the daemon on the state '%s' cannot be asked: %s",
+                       state_dir, strerror(errno));
     }
     code = code == HR_OK ? send_request(fd, request, err) : code;
     hr_buffer in = {0};
@@ -327,6 +336,7 @@ hr_code hr_control_ask(const char *state_dir, const json_t *request,
         uint8_t *room = hr_buffer_room(&in, 65536);
         ssize_t got = recv(fd, room, 65536, 0);
         if (got <= 0) {
+            code = hr_fail(err, HR_E_PEER_DOWN, got < 0 ? errno : 0, "the daemon has ended");
             break;
         }
         in.size += (size_t)got;

@@ -364,6 +364,12 @@ hr_code hr_engine_start(hr_engine *e, hr_error *err) {
     if (code == HR_OK && e->http != NULL) {
         code = hr_http_server_start(e->http, err);
     }
+    for (size_t i = 0; code == HR_OK && i < e->trigger_count; i++) {
+        if (e->triggers[i].up == HR_TRIGGER_UP) {
+            hr_engine_log_up(&e->triggers[i]);
+        }
+    }
+    e->is_started = code == HR_OK;
     if (code == HR_OK) {
         hr_input input = {.kind = HR_IN_WAKE}; /* first checkpoints, what was left pending */
         hr_engine_input(e, &input);

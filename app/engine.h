@@ -46,6 +46,9 @@ int hr_engine_port(const hr_engine *engine);
 /* No triggers configured? */
 bool hr_engine_is_empty(const hr_engine *engine);
 
+/* Is this the name of a trigger or a function? */
+bool hr_engine_has_name(const hr_engine *engine, const char *name);
+
 /* The history, for taps. */
 hr_history *hr_engine_history(hr_engine *engine);
 

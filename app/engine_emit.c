@@ -170,9 +170,7 @@ static void set_integer(hr_buffer *envelope, const char *name, uint32_t value) {
     hr_buffer_add(envelope, number, size);
 }
 
-/* One dead letter as a new delivery to its function, in the unit that ends the letter (S12). */
-hr_code hr_engine_replay(hr_engine *e, engine_function *f, const hr_row *dead, uint64_t ticket,
-                         hr_error *err) {
+static hr_batch *replayed(const hr_row *dead) {
     hr_attribute before;
     uint32_t number = hr_envelope_attribute(dead->bytes, HR_ATTRIBUTE_REPLAY, &before)
                           ? (uint32_t)before.number
@@ -181,34 +179,39 @@ hr_code hr_engine_replay(hr_engine *e, engine_function *f, const hr_row *dead, u
     hr_buffer_add_slice(&bytes, dead->bytes);
     set_integer(&bytes, HR_ATTRIBUTE_REPLAY, number + 1);
     hr_builder builder = {0};
-    hr_code code = hr_builder_add(&builder, 0, hr_slice_of(bytes.bytes, bytes.size), err);
+    hr_error err = {0};
+    hr_code code = hr_builder_add(&builder, 0, hr_slice_of(bytes.bytes, bytes.size), &err);
     hr_batch *batch = hr_builder_finish(&builder, 0, hr_real_us());
     hr_builder_fini(&builder);
     hr_buffer_fini(&bytes);
-    if (code != HR_OK) {
-        return code;
-    }
+    HR_ASSERT(code == HR_OK); /* hr_engine_can_replay() was asked */
+    return batch;
+}
+
+bool hr_engine_can_replay(const hr_row *dead) {
+    hr_view view;
+    return dead->bytes.size > 0 && dead->bytes.size < UINT32_MAX &&
+           hr_envelope_view(dead->bytes.bytes, 0, (uint32_t)dead->bytes.size, &view, NULL) == HR_OK;
+}
+
+/* One dead letter as a new delivery to its function, in the unit that ends the letter (S12). */
+void hr_engine_replay(hr_engine *e, engine_function *f, const hr_row *dead, uint64_t ticket) {
     hr_row end = {.kind = HR_ROW_DEAD_END,
                   .position = dead->position,
                   .state = HR_DEAD_REPLAYED,
                   .at_ms = hr_real_us() / 1000};
-    hr_engine_inject(e, f, batch, &end, ticket);
-    return HR_OK;
+    hr_engine_inject(e, f, replayed(dead), &end, ticket);
 }
 
-/* Drops a dead letter for good; answered when durable. */
+/* Drops a dead letter for good; any journal feed carries the row. */
 void hr_engine_drop(hr_engine *e, const hr_row *dead, uint64_t ticket) {
     hr_row end = {.kind = HR_ROW_DEAD_END,
                   .position = dead->position,
                   .state = HR_DEAD_DROPPED,
                   .at_ms = hr_real_us() / 1000};
-    hr_input input = {
-        .kind = HR_IN_OFFER,
-        .offer = {.feed = dead->feed, .ticket = ticket, .rows = &end, .row_count = 1}};
-    if (hr_engine_trigger_of(e, dead->feed) != NULL &&
-        hr_engine_trigger_of(e, dead->feed)->is_pull && e->function_count > 0) {
-        input.offer.feed = e->functions[0].inject_feed; /* any journal feed carries the row */
-    }
+    uint32_t feed = e->function_count > 0 ? e->functions[0].inject_feed : dead->feed;
+    hr_input input = {.kind = HR_IN_OFFER,
+                      .offer = {.feed = feed, .ticket = ticket, .rows = &end, .row_count = 1}};
     hr_engine_input(e, &input);
 }
 

@@ -119,6 +119,11 @@ void hr_engine_revoked(hr_engine *e, uint32_t feed) {
     }
 }
 
+void hr_engine_log_up(const engine_trigger *t) {
+    hr_log(HR_LOG_INFO, t->name, "%s is up%s%s", t->kind, t->reason[0] == '\0' ? "" : ": ",
+           t->reason);
+}
+
 static void state(hr_trigger *self, hr_trigger_up up, const char *reason) {
     engine_trigger *t = own_trigger(self);
     const char *text = reason == NULL ? "" : reason;
@@ -127,14 +132,15 @@ static void state(hr_trigger *self, hr_trigger_up up, const char *reason) {
     }
     if (up == HR_TRIGGER_DOWN) {
         hr_log(HR_LOG_WARN, t->name, "%s is down: %s", t->kind, text);
-    } else if (up == HR_TRIGGER_UP) {
-        hr_log(HR_LOG_INFO, t->name, "%s is up%s%s", t->kind, text[0] == '\0' ? "" : ": ", text);
     }
     t->up = up;
     t->since_us = hr_real_us();
     size_t size = strlen(text) < sizeof t->reason - 1 ? strlen(text) : sizeof t->reason - 1;
     memcpy(t->reason, text, size);
     t->reason[size] = '\0';
+    if (up == HR_TRIGGER_UP && t->engine->is_started) { /* else the start may yet fail */
+        hr_engine_log_up(t);
+    }
 }
 
 static void gauge(hr_trigger *self, const char *name, int64_t value) {

@@ -111,7 +111,7 @@ struct hr_engine {
     uint64_t feed_quota;
     hr_timer *wake, *grace, *tick;
     uint64_t wake_ns, chance, emit_ticket;
-    bool is_stepping, is_intake_open, is_stopping, is_finishing, is_http_stopped;
+    bool is_stepping, is_intake_open, is_started, is_stopping, is_finishing, is_http_stopped;
     queued_input *queue, **queue_end;
     void (*stopped)(void *data);
     void *stopped_data;
@@ -141,6 +141,7 @@ bool hr_function_takes(const engine_function *f, const engine_trigger *t);
 extern const hr_trigger_host hr_engine_trigger_host;
 extern const hr_runtime_host hr_engine_runtime_host;
 void hr_engine_revoked(hr_engine *e, uint32_t feed);
+void hr_engine_log_up(const engine_trigger *t);
 
 /* engine_query.c */
 void hr_answer_error(hr_request *request, const char *text);
@@ -158,8 +159,8 @@ void hr_engine_emit(hr_engine *e, hr_request *request);
 void hr_engine_emitted(hr_engine *e, uint64_t ticket, hr_code result);
 void hr_engine_inject(hr_engine *e, engine_function *f, hr_batch *take_batch, const hr_row *row,
                       uint64_t ticket);
-hr_code hr_engine_replay(hr_engine *e, engine_function *f, const hr_row *dead, uint64_t ticket,
-                         hr_error *err);
+bool hr_engine_can_replay(const hr_row *dead); /* it holds a whole event */
+void hr_engine_replay(hr_engine *e, engine_function *f, const hr_row *dead, uint64_t ticket);
 void hr_engine_drop(hr_engine *e, const hr_row *dead, uint64_t ticket);
 uint64_t hr_engine_wait(hr_engine *e, hr_request *request, json_t *take_answer);
 

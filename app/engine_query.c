@@ -257,13 +257,21 @@ static void checkpoints(hr_engine *e, hr_request *request) {
     request->answer(request, json_pack("{s:o}", "checkpoints", array));
 }
 
+bool hr_engine_has_name(const hr_engine *e, const char *name) {
+    return hr_engine_trigger(e, name) != NULL || hr_engine_function(e, name) != NULL;
+}
+
 static void logs(hr_engine *e, hr_request *request) {
+    const char *function = json_string_value(json_object_get(request->body, "function"));
+    if (function != NULL && hr_engine_function(e, function) == NULL) {
+        hr_answer_error(request, "no function has this name");
+        return;
+    }
     json_int_t limit = json_integer_value(json_object_get(request->body, "limit"));
     request->answer(
         request,
         json_pack("{s:o}", "lines",
-                  hr_history_logs(e->history,
-                                  json_string_value(json_object_get(request->body, "function")),
+                  hr_history_logs(e->history, function,
                                   json_string_value(json_object_get(request->body, "event")),
                                   limit <= 0 ? 100 : (size_t)limit)));
 }

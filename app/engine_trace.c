@@ -35,7 +35,9 @@ static const char *exception_of(const trace_read *own, const char *function) {
     json_array_foreach(json_object_get(own->answer, "dead"), index, row) {
         const char *name = json_string_value(json_object_get(row, "function"));
         if (name != NULL && strcmp(name, function) == 0) {
-            return json_string_value(json_object_get(row, "state"));
+            const char *state = json_string_value(json_object_get(row, "state"));
+            const char *reason = json_string_value(json_object_get(row, "reason"));
+            return strcmp(state, "dead") == 0 && strcmp(reason, "expired") == 0 ? reason : state;
         }
     }
     return NULL;

@@ -47,6 +47,8 @@ struct hr_history {
     size_t latency_count;
     last *lasts;
     size_t last_count;
+    int64_t told_us; /* when a dead letter was last told to the daemon's log */
+    uint64_t untold;
     char *log_dir;
     uint64_t max_bytes, file_bytes;
     int fd;
@@ -194,6 +196,23 @@ static char *cut(hr_slice text, size_t max) {
     return text.size == 0 ? NULL : hr_copy_bytes(text.bytes, text.size < max ? text.size : max);
 }
 
+/* At most a line a second: a flood of them must not become one of the log. */
+static void log_dead(hr_history *history, const entry *e) {
+    if (e->note.real_us - history->told_us < 1000000) {
+        history->untold++;
+        return;
+    }
+    char more[48] = "";
+    if (history->untold > 0) {
+        snprintf(more, sizeof more, " (and %llu more before)", (unsigned long long)history->untold);
+    }
+    const char *name = history->names.function(history->names.data, e->note.function);
+    hr_log(HR_LOG_WARN, name == NULL ? "dlq" : name, "gave up %s: %s%s; headrace dlq",
+           e->id == NULL ? "an event" : e->id, e->text == NULL ? "expired" : e->text, more);
+    history->told_us = e->note.real_us;
+    history->untold = 0;
+}
+
 void hr_history_note(void *data, const hr_note *note) {
     hr_history *history = data;
     entry *e = &history->notes[history->next_note++ % HR_HISTORY_NOTES];
@@ -208,6 +227,9 @@ void hr_history_note(void *data, const hr_note *note) {
     e->note.text = (hr_slice){0};
     if (note->kind == HR_NOTE_STORED || note->kind == HR_NOTE_RESULT) {
         remember_last(history, note->feed, note->real_us);
+    }
+    if (note->kind == HR_NOTE_DEAD || note->kind == HR_NOTE_EXPIRED) {
+        log_dead(history, e);
     }
     if (note->took_ns != 0) {
         latency *l = latency_of(history, note->function);

@@ -4,6 +4,7 @@
 #include "app/verb.h"
 #include "core/memory.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,7 +32,8 @@ static void usage(FILE *out) {
         fprintf(out, "%s%-8s %-11s %s\n", is_new ? "\n" : "", is_new ? group : "", verbs[i]->name,
                 verbs[i]->summary);
     }
-    fprintf(out, "\nheadrace help <command> tells the options of a command, with examples.\n");
+    fprintf(out, "\nheadrace help <command> tells the options of a command, with examples.\n"
+                 "Exit status: 0 done, 1 failed, 2 wrong words, 78 wrong configuration.\n");
 }
 
 static void print_options(const hr_option *options, FILE *out) {
@@ -172,6 +174,20 @@ bool hr_args_has(const hr_args *args, const char *name) {
     return hr_args_get(args, name) != NULL;
 }
 
+bool hr_args_number(const hr_args *args, const char *name, int64_t fallback, int64_t *out) {
+    const char *text = hr_args_get(args, name);
+    char *end = NULL;
+    errno = 0;
+    long long number = text == NULL ? fallback : strtoll(text, &end, 10);
+    *out = number;
+    if (text != NULL && (end == text || *end != '\0' || number <= 0 || errno != 0)) {
+        fprintf(stderr, "headrace %s: --%s needs a number above 0, not '%s'\n", args->verb->name,
+                name, text);
+        return false;
+    }
+    return true;
+}
+
 size_t hr_args_all(const hr_args *args, const char *name, const char **out, size_t max) {
     size_t count = 0;
     for (size_t i = 0; i < args->option_count && count < max; i++) {
@@ -182,7 +198,8 @@ size_t hr_args_all(const hr_args *args, const char *name, const char **out, size
     return count;
 }
 
-char *hr_args_state(const hr_args *args) {
+char *hr_args_state(const hr_args *args, bool *out_is_guess) {
+    *out_is_guess = false;
     const char *given = hr_args_get(args, "state");
     given = given == NULL ? getenv("HEADRACE_STATE") : given;
     if (given != NULL && given[0] != '\0') {
@@ -197,7 +214,8 @@ char *hr_args_state(const hr_args *args) {
     if (count > 0) {
         hr_diagnostics *diags = hr_diagnostics_new();
         hr_config *config = NULL;
-        if (hr_config_load(paths, count, NULL, &config, diags) == HR_OK) {
+        *out_is_guess = hr_config_load(paths, count, NULL, &config, diags) != HR_OK;
+        if (!*out_is_guess) {
             const hr_node *settings = hr_node_get(hr_config_root(config), "settings");
             state = hr_copy_text(hr_node_text(settings, "state", "./.headrace"));
             hr_config_free(config);
@@ -218,6 +236,10 @@ int main(int argc, char **argv) {
     if (strcmp(first, "--version") == 0) {
         first = "version";
     }
+    if (first[0] == '-' && strcmp(first, "--version") != 0) {
+        fprintf(stderr, "headrace: the command comes first: headrace <command> %s ...\n", first);
+        return HR_EXIT_USAGE;
+    }
     hr_args args = {.verb = find_verb(is_help ? argv[2] : first)};
     if (args.verb == NULL) {
         return HR_EXIT_USAGE;
@@ -232,6 +254,11 @@ int main(int argc, char **argv) {
     if (hr_args_has(&args, "help")) {
         help(args.verb, stdout);
         return HR_EXIT_OK;
+    }
+    if (args.word_count > args.verb->words_max) {
+        fprintf(stderr, "headrace %s: '%s' is one word too many; headrace help %s\n",
+                args.verb->name, args.word[args.verb->words_max], args.verb->name);
+        return HR_EXIT_USAGE;
     }
     return args.verb->run(&args);
 }

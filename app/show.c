@@ -37,16 +37,34 @@ static void put_line(const char *label, const char *text) {
     putchar('\n');
 }
 
-/* Local time of day with milliseconds. */
+/* Local time; false: the stamp is none. */
+static bool local_time(const char *stamp, struct tm *out, int64_t *out_us) {
+    if (!hr_time_parse(hr_slice_text(stamp), out_us)) {
+        return false;
+    }
+    time_t seconds = (time_t)(*out_us / 1000000);
+    localtime_r(&seconds, out);
+    return true;
+}
+
+static void put_day(const char *stamp) {
+    int64_t us = 0;
+    struct tm local;
+    char text[32] = "";
+    if (local_time(stamp, &local, &us)) {
+        strftime(text, sizeof text, "%Y-%m-%d %H:%M:%S", &local);
+    }
+    printf("%-19s", text);
+}
+
+/* The time of day with milliseconds. */
 static void put_time(const char *stamp) {
     int64_t us = 0;
-    if (!hr_time_parse(hr_slice_text(stamp), &us)) {
+    struct tm local;
+    if (!local_time(stamp, &local, &us)) {
         printf("%-12s", stamp);
         return;
     }
-    time_t seconds = (time_t)(us / 1000000);
-    struct tm local;
-    localtime_r(&seconds, &local);
     printf("%02d:%02d:%02d.%03d", local.tm_hour, local.tm_min, local.tm_sec,
            (int)(us / 1000 % 1000));
 }
@@ -171,8 +189,11 @@ void hr_show_trace(const json_t *trace) {
         }
     }
     json_array_foreach(json_object_get(trace, "dead"), index, row) {
-        printf("dead letter %lld (%s): %s after %lld attempts: ", number_of(row, "dead"),
-               text_of(row, "state"), text_of(row, "reason"), number_of(row, "attempts"));
+        const char *state = text_of(row, "state");
+        bool is_open = strcmp(state, "dead") == 0;
+        printf("dead letter %lld%s%s: %s after %lld attempt%s: ", number_of(row, "dead"),
+               is_open ? "" : ", ", is_open ? "" : state, text_of(row, "reason"),
+               number_of(row, "attempts"), number_of(row, "attempts") == 1 ? "" : "s");
         put_line("", text_of(row, "error"));
     }
     if (json_array_size(json_object_get(trace, "logs")) > 0) {
@@ -190,25 +211,31 @@ void hr_show_dead_list(const json_t *answer) {
         printf("no dead letters\n");
         return;
     }
-    printf("%-6s %-16s %-20s %8s  %-24s %s\n", "DEAD", "FUNCTION", "REASON", "ATTEMPTS", "DIED",
+    printf("%-6s %-16s %-20s %8s  %-19s  %s\n", "DEAD", "FUNCTION", "REASON", "ATTEMPTS", "DIED",
            "EVENT, ERROR");
     size_t index = 0;
     json_t *row = NULL;
     json_array_foreach(all, index, row) {
         const char *function = text_of(row, "function");
-        printf("%-6lld %-16s %-20s %8lld  %-24.24s ", number_of(row, "dead"),
+        printf("%-6lld %-16s %-20s %8lld  ", number_of(row, "dead"),
                function[0] == '\0' ? text_of(row, "trigger") : function, text_of(row, "reason"),
-               number_of(row, "attempts"), text_of(row, "died"));
+               number_of(row, "attempts"));
+        put_day(text_of(row, "died"));
+        printf("  ");
         put(text_of(row, "id"), 80);
         printf("  ");
         put(text_of(row, "error"), 100);
         putchar('\n');
+    }
+    if (number_of(answer, "next") > 0) {
+        printf("there are more: headrace dlq ls --from %lld\n", number_of(answer, "next"));
     }
 }
 
 void hr_show_dead(const json_t *dead) {
     printf("dead letter %lld (%s)\n", number_of(dead, "dead"), text_of(dead, "state"));
     put_line("event     ", text_of(dead, "id"));
+    put_line("trigger   ", text_of(dead, "trigger"));
     put_line("function  ", text_of(dead, "function"));
     put_line("reason    ", text_of(dead, "reason"));
     printf("attempts  %lld\n", number_of(dead, "attempts"));
@@ -237,10 +264,11 @@ void hr_show_checkpoints(const json_t *answer) {
     }
 }
 
-void hr_show_plain(const json_t *answer) {
-    const char *key = NULL;
-    json_t *value = NULL;
-    json_object_foreach((json_t *)(uintptr_t)answer, key, value) {
-        printf("%s %lld\n", key, (long long)json_integer_value(value));
+void hr_show_ended(const json_t *answer) {
+    const char *key = json_object_get(answer, "dropped") != NULL ? "dropped" : "replayed";
+    printf("%s %lld\n", key, number_of(answer, key));
+    if (number_of(answer, "skipped") > 0) {
+        printf("skipped %lld: ended before, or without a whole event to replay\n",
+               number_of(answer, "skipped"));
     }
 }

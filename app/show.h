@@ -13,6 +13,6 @@ void hr_show_logs(const json_t *answer);      /* handler lines */
 void hr_show_dead_list(const json_t *answer); /* dlq ls */
 void hr_show_dead(const json_t *dead);        /* dlq show */
 void hr_show_checkpoints(const json_t *answer);
-void hr_show_plain(const json_t *answer); /* "name value" lines */
+void hr_show_ended(const json_t *answer); /* dlq replay, dlq drop */
 
 #endif

@@ -7,14 +7,9 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
-enum {
-    HR_EXIT_OK = 0,
-    HR_EXIT_FAILED = 1,
-    HR_EXIT_USAGE = 2,
-    HR_EXIT_DAEMON = 69,
-    HR_EXIT_CONFIG = 78
-};
+enum { HR_EXIT_OK = 0, HR_EXIT_FAILED = 1, HR_EXIT_USAGE = 2, HR_EXIT_CONFIG = 78 };
 
 typedef struct hr_option {
     const char *name;  /* "for": --for VALUE or --for=VALUE */
@@ -41,18 +36,23 @@ typedef struct hr_verb {
     const hr_option *options;        /* ends with an empty name; NULL: none of its own */
     const char *examples;            /* lines */
     int (*run)(const hr_args *args); /* the exit status */
+    size_t words_max;                /* more is an error */
 } hr_verb;
 
 /* Value of an option, NULL: not given. Last wins. */
 const char *hr_args_get(const hr_args *args, const char *name);
 bool hr_args_has(const hr_args *args, const char *name);
 
+/* The number that an option gives, fallback when it is not given; false (and it is said on stderr):
+ * it is no number above 0. */
+bool hr_args_number(const hr_args *args, const char *name, int64_t fallback, int64_t *out);
+
 /* All values of an option given several times, in out (at most max). Returns how many. */
 size_t hr_args_all(const hr_args *args, const char *name, const char **out, size_t max);
 
 /* The folder of the state: --state, HEADRACE_STATE, settings.state of the file given or found here,
- * ./.headrace. Freed with hr_free(). */
-char *hr_args_state(const hr_args *args);
+ * ./.headrace. out_is_guess: the last, since that file has errors. Freed with hr_free(). */
+char *hr_args_state(const hr_args *args, bool *out_is_guess);
 
 extern const hr_verb hr_verb_run, hr_verb_check, hr_verb_demo, hr_verb_emit, hr_verb_status,
     hr_verb_tap, hr_verb_trace, hr_verb_logs, hr_verb_dlq, hr_verb_checkpoint, hr_verb_schema,

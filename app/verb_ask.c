@@ -31,6 +31,9 @@ static bool on_line(void *data, const json_t *answer) {
         a->exit_code = HR_EXIT_FAILED;
         return false;
     }
+    if (json_is_false(json_object_get(answer, "known"))) {
+        a->exit_code = HR_EXIT_FAILED; /* trace */
+    }
     if (hr_args_has(a->args, "json")) {
         print_json(answer, a->is_stream ? JSON_COMPACT : JSON_INDENT(2));
     } else {
@@ -43,11 +46,15 @@ static bool on_line(void *data, const json_t *answer) {
 static int ask(const hr_args *args, json_t *take_request, void (*show)(const json_t *answer),
                bool is_stream) {
     asked a = {.args = args, .show = show, .is_stream = is_stream};
-    char *state = hr_args_state(args);
+    bool is_guess = false;
+    char *state = hr_args_state(args, &is_guess);
     hr_error err = {0};
     if (hr_control_ask(state, take_request, on_line, &a, &err) != HR_OK) {
-        fprintf(stderr, "headrace: %s\n", err.text);
-        a.exit_code = HR_EXIT_DAEMON;
+        fprintf(stderr, "headrace: %s%s\n", err.text,
+                is_guess ? " (the configuration has errors here, so its settings.state is not "
+                           "known: headrace check)"
+                         : "");
+        a.exit_code = HR_EXIT_FAILED;
     }
     hr_free(state);
     json_decref(take_request);
@@ -89,7 +96,7 @@ static json_t *read_data(const hr_args *args, const char **out_error) {
 
 typedef struct followed {
     size_t settled, wanted;
-    bool is_known;
+    bool is_retrying;
 } followed;
 
 static bool is_end(const char *what) {
@@ -113,7 +120,9 @@ static bool on_follow(void *data, const json_t *answer) {
     }
     if (f->settled >= f->wanted) {
         json_array_foreach(json_object_get(answer, "notes"), index, note) {
-            if (is_end(json_string_value(json_object_get(note, "what")))) {
+            const char *what = json_string_value(json_object_get(note, "what"));
+            if (is_end(what)) {
+                f->is_retrying = strcmp(what, "retrying") == 0;
                 hr_show_note(note);
             }
         }
@@ -123,7 +132,8 @@ static bool on_follow(void *data, const json_t *answer) {
 
 /* Waits a moment for what the functions make of it, so that emit tells the whole story. */
 static void follow(const hr_args *args, const char *id, size_t functions) {
-    char *state = hr_args_state(args);
+    bool is_guess = false;
+    char *state = hr_args_state(args, &is_guess);
     followed f = {.wanted = functions};
     for (int i = 0; i < 40 && functions > 0 && f.settled < f.wanted; i++) {
         json_t *request = json_pack("{s:s, s:s}", "verb", "trace", "id", id);
@@ -137,8 +147,8 @@ static void follow(const hr_args *args, const char *id, size_t functions) {
             usleep(50000);
         }
     }
-    if (functions > 0 && f.settled < f.wanted) {
-        printf("  not settled yet; headrace trace %s\n", id);
+    if (functions > 0 && (f.settled < f.wanted || f.is_retrying)) {
+        printf("  not settled yet: headrace trace %s\n", id);
     } else if (functions == 0) {
         printf("  no function takes from this trigger: it is stored and settled\n");
     }
@@ -214,7 +224,8 @@ const hr_verb hr_verb_emit = {
     "  headrace emit nightly --at 2026-03-29T02:30:00Z\n"
     "  headrace emit orders --set key=42 --file order.json\n"
     "  headrace emit temps --to hot --set topic=site/a/device/t1/temp --data '{}'\n",
-    emit};
+    emit,
+    1};
 
 /* ---- the rest ---- */
 
@@ -230,7 +241,8 @@ const hr_verb hr_verb_status = {"status",
                                 "  headrace status\n"
                                 "  headrace status --json\n"
                                 "  headrace status --state /var/lib/headrace\n",
-                                status};
+                                status,
+                                0};
 
 static int tap(const hr_args *args) {
     json_t *request = json_pack("{s:s}", "verb", "tap");
@@ -248,7 +260,8 @@ const hr_verb hr_verb_tap = {"tap",
                              "  headrace tap\n"
                              "  headrace tap temps\n"
                              "  headrace tap hot --json\n",
-                             tap};
+                             tap,
+                             1};
 
 static int trace(const hr_args *args) {
     if (args->word_count != 1) {
@@ -265,9 +278,14 @@ const hr_verb hr_verb_trace = {"trace",
                                NULL,
                                "  headrace trace nightly/2026-03-29T01:00:00Z\n"
                                "  headrace trace orders/3/118204 --json\n",
-                               trace};
+                               trace,
+                               1};
 
 static int logs(const hr_args *args) {
+    int64_t limit = 0;
+    if (!hr_args_number(args, "limit", 100, &limit)) {
+        return HR_EXIT_USAGE;
+    }
     json_t *request = json_pack("{s:s}", "verb", "logs");
     if (args->word_count > 0) {
         json_object_set_new(request, "function", json_string(args->word[0]));
@@ -275,10 +293,7 @@ static int logs(const hr_args *args) {
     if (hr_args_has(args, "event")) {
         json_object_set_new(request, "event", json_string(hr_args_get(args, "event")));
     }
-    if (hr_args_has(args, "limit")) {
-        json_object_set_new(request, "limit",
-                            json_integer(strtoll(hr_args_get(args, "limit"), NULL, 10)));
-    }
+    json_object_set_new(request, "limit", json_integer(limit));
     return ask(args, request, hr_show_logs, false);
 }
 
@@ -294,7 +309,8 @@ const hr_verb hr_verb_logs = {"logs",
                               "  headrace logs hot\n"
                               "  headrace logs hot --event ID\n"
                               "  headrace logs --limit 20 --json\n",
-                              logs};
+                              logs,
+                              1};
 
 static int dlq(const hr_args *args) {
     const char *what = args->word_count == 0 ? "ls" : args->word[0];
@@ -312,7 +328,12 @@ static int dlq(const hr_args *args) {
     if (strcmp(what, "drop") == 0 && !hr_args_has(args, "yes")) {
         return usage("drop forgets dead letters for good; add --yes to do it");
     }
-    json_t *request = json_pack("{s:s, s:s}", "verb", "dlq", "do", what);
+    int64_t limit = 0, from = 0;
+    if (!hr_args_number(args, "limit", 100, &limit) || !hr_args_number(args, "from", 1, &from)) {
+        return HR_EXIT_USAGE;
+    }
+    json_t *request = json_pack("{s:s, s:s, s:I, s:I}", "verb", "dlq", "do", what, "limit",
+                                (json_int_t)limit, "from", (json_int_t)from);
     if (id != NULL) {
         json_object_set_new(request, "id", json_string(id));
     }
@@ -321,12 +342,14 @@ static int dlq(const hr_args *args) {
     }
     return ask(args, request,
                is_ls    ? hr_show_dead_list
-               : is_end ? hr_show_plain
+               : is_end ? hr_show_ended
                         : hr_show_dead,
                false);
 }
 
 static const hr_option dlq_options[] = {{"function", 0, "NAME", "only of this function"},
+                                        {"limit", 'n', "COUNT", "ls: so many (100, at most 1000)"},
+                                        {"from", 0, "NUMBER", "ls: from this dead letter on"},
                                         {"all", 0, NULL, "replay or drop all"},
                                         {"yes", 0, NULL, "drop without asking"},
                                         {NULL, 0, NULL, NULL}};
@@ -337,11 +360,13 @@ const hr_verb hr_verb_dlq = {"dlq",
                              "dead letters",
                              dlq_options,
                              "  headrace dlq\n"
+                             "  headrace dlq ls --function thumbnail --limit 1000 --from 1001\n"
                              "  headrace dlq show 17\n"
                              "  headrace dlq replay 17\n"
                              "  headrace dlq replay --function thumbnail\n"
                              "  headrace dlq drop --all --yes\n",
-                             dlq};
+                             dlq,
+                             2};
 
 static int checkpoint(const hr_args *args) {
     if (args->word_count > 1 || (args->word_count == 1 && strcmp(args->word[0], "ls") != 0)) {
@@ -357,4 +382,5 @@ const hr_verb hr_verb_checkpoint = {"checkpoint",
                                     NULL,
                                     "  headrace checkpoint ls\n"
                                     "  headrace checkpoint ls --json\n",
-                                    checkpoint};
+                                    checkpoint,
+                                    1};

@@ -188,7 +188,7 @@ static int run_in(const hr_args *args, char *dir, int64_t run_ms) {
         if (!d.json) {
             banner(&d, dir, run_ms > 0, no_mqtt.text);
         }
-        hr_log_set_level(HR_LOG_WARN);
+        hr_log_set_level(HR_LOG_ERROR); /* what a function gives up scrolls by anyway */
         hr_daemon_options options = {.config = config,
                                      .state_dir = dir,
                                      .run_ms = (uint64_t)run_ms,
@@ -247,4 +247,5 @@ const hr_verb hr_verb_demo = {"demo",
                               "  headrace demo\n"
                               "  headrace demo --for 10s\n"
                               "  headrace demo --for 10s --json\n",
-                              run};
+                              run,
+                              0};

@@ -53,7 +53,8 @@ static int run(const hr_args *args) {
         fprintf(stderr, "headrace run: --for needs a duration such as 10s\n");
         return HR_EXIT_USAGE;
     }
-    char *state = hr_args_state(args);
+    bool is_guess = false;
+    char *state = hr_args_state(args, &is_guess);
     hr_daemon_options options = {.config = config,
                                  .state_dir = state,
                                  .run_ms = (uint64_t)run_ms,
@@ -129,7 +130,8 @@ const hr_verb hr_verb_run = {
     "  headrace run -c /etc/headrace --state /var/lib/headrace\n"
     "  HEADRACE_STATE=/tmp/try headrace run\n"
     "  headrace run --for 1m                     stop after a minute\n",
-    run};
+    run,
+    0};
 
 static const hr_option check_options[] = {
     {"show", 0, NULL, "print the configuration: merged, with defaults, secrets hidden"},
@@ -145,7 +147,8 @@ const hr_verb hr_verb_check = {"check",
                                "  headrace check --show\n"
                                "  headrace check --json\n"
                                "  headrace check -c a.yaml -c b.yaml\n",
-                               check};
+                               check,
+                               0};
 
 static const hr_option schema_options[] = {
     {"reference", 0, NULL, "the page of all keys, as Markdown"}, {NULL, 0, NULL, NULL}};
@@ -157,7 +160,8 @@ const hr_verb hr_verb_schema = {"schema",
                                 schema_options,
                                 "  headrace schema > headrace.schema.json\n"
                                 "  headrace schema --reference > keys.md\n",
-                                schema};
+                                schema,
+                                0};
 
 const hr_verb hr_verb_version = {"version", "Help", "", "the version", NULL, "  headrace version\n",
-                                 version};
+                                 version,   0};

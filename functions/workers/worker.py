@@ -250,15 +250,27 @@ def _exception(index, outcome, why, after_ms=-1):
     return _EXCEPTION.pack(index, outcome, after_ms, len(why)) + why
 
 
+def _is_ours(path):
+    return os.path.abspath(path) == os.path.abspath(__file__)
+
+
 def _place(error):
     """ValueError: not an image (thumb.py:12), of the innermost frame that is the user's."""
     place = ""
     for frame in traceback.extract_tb(error.__traceback__):
-        if not os.path.abspath(frame.filename) == os.path.abspath(__file__):
+        if not _is_ours(frame.filename):
             place = f" ({os.path.basename(frame.filename)}:{frame.lineno})"
     if isinstance(error, SyntaxError) and error.filename:
         place = f" ({os.path.basename(error.filename)}:{error.lineno})"
     return f"{type(error).__name__}: {error}{place}"
+
+
+def _user_frames(frames):
+    """The traceback without our own frames at its head; with them when there is nothing else."""
+    rest = frames
+    while rest is not None and _is_ours(rest.tb_frame.f_code.co_filename):
+        rest = rest.tb_next
+    return frames if rest is None else rest
 
 
 def _failure(index, error):
@@ -268,8 +280,8 @@ def _failure(index, error):
         return _exception(index, DEAD, str(error))
     if isinstance(error, headrace.Retry):
         return _exception(index, RETRY, str(error), error.after_ms)
-    trace = "".join(traceback.format_exception(type(error), error, error.__traceback__)[-6:])
-    print(trace, file=sys.stderr, end="")
+    trace = traceback.format_exception(type(error), error, _user_frames(error.__traceback__))
+    print("".join(trace[-8:]), file=sys.stderr, end="")
     return _exception(index, RETRY, _place(error))
 
 

@@ -374,7 +374,7 @@ def a_trace_outlives_a_restart(daemon):
     assert trace["journal"][0]["functions"] == [{"function": "act", "state": "delivered"}], trace
     trace = daemon.ask("trace", dead)
     assert trace["dead"][0]["reason"] == "refused by the function", trace
-    assert not daemon.ask("trace", "never-seen")["known"]
+    assert not daemon.ask("trace", "never-seen", code=1)["known"]
 
 
 def settled(daemon):
