@@ -285,6 +285,13 @@ static hr_code open_feed(hr_engine *e, const char *what, const char *name, uint3
     return code;
 }
 
+/* Lanes beyond the workers that empty them would only cut the batches of each call. */
+static uint32_t lanes_of(const hr_node *config) {
+    int64_t lanes = hr_node_number(config, "concurrency", 16);
+    int64_t workers = hr_node_number(config, "workers", lanes); /* absent: the kind has none */
+    return (uint32_t)(workers < lanes ? workers : lanes);
+}
+
 /* First pass: identity in the store and the handler's object. */
 static hr_code build_function(hr_engine *e, engine_function *f, hr_error *err) {
     const hr_node *value = kind_of(f->config, false, &f->kind);
@@ -307,7 +314,7 @@ static hr_code build_function(hr_engine *e, engine_function *f, hr_error *err) {
                               .version = 1,
                               .timeout_ms = (uint32_t)hr_node_number(f->config, "timeout", 30000),
                               .batch_size = (uint32_t)hr_node_number(batch, "size", 1),
-                              .concurrency = (uint32_t)hr_node_number(f->config, "concurrency", 16),
+                              .concurrency = lanes_of(f->config),
                               .index = (uint32_t)(f - e->functions),
                               .host_data = e->functions};
     hr_code code = hr_store_function_open(e->store, f->name, hr_node_text(f->config, "was", NULL),

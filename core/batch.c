@@ -114,6 +114,26 @@ hr_code hr_builder_pack(hr_builder *builder, uint64_t position, const hr_fields 
     return HR_OK;
 }
 
+hr_code hr_builder_room(hr_builder *builder, size_t size, hr_view **out_view, uint8_t **out_room,
+                        hr_error *err) {
+    hr_code code = builder_check_room(builder, size, err);
+    if (code == HR_OK) {
+        builder_reserve(builder);
+        *out_view = &builder->view[builder->count];
+        *out_room = hr_buffer_room(&builder->bytes, size);
+    }
+    return code;
+}
+
+void hr_builder_keep(hr_builder *builder, uint64_t position) {
+    hr_view *view = &builder->view[builder->count];
+    uint32_t size = view->size;
+    view_shift(view, (uint32_t)builder->bytes.size);
+    builder->bytes.size += size;
+    HR_ASSERT(builder->bytes.size <= builder->bytes.capacity);
+    builder->position[builder->count++] = position;
+}
+
 hr_batch *hr_builder_finish(hr_builder *builder, uint32_t feed, int64_t received_us) {
     if (builder->count == 0) {
         return NULL;

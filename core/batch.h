@@ -89,6 +89,13 @@ typedef struct hr_builder {
  * over HR_ENVELOPE_MAX; nothing is added then. */
 hr_code hr_builder_add(hr_builder *builder, uint64_t position, hr_slice envelope, hr_error *err);
 
+/* For those who write the packed form themselves (core/template.h): room for one event of at most
+ * size bytes, and where its view goes. The writer fills both, with offsets from *out_room and the
+ * event's size in view->size; then hr_builder_keep() adds it. Errors: as hr_builder_add. */
+hr_code hr_builder_room(hr_builder *builder, size_t size, hr_view **out_view, uint8_t **out_room,
+                        hr_error *err);
+void hr_builder_keep(hr_builder *builder, uint64_t position);
+
 /* Makes the batch (one allocation, one reference, owned by the caller) and empties the builder,
  * which keeps its memory for the next one. count 0 gives NULL. */
 hr_batch *hr_builder_finish(hr_builder *builder, uint32_t feed, int64_t received_us);

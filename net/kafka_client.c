@@ -206,9 +206,10 @@ static hr_code configure(rd_kafka_conf_t *conf, const hr_kafka_options *options,
         {"auto.offset.reset", "error"}, /* a position that is gone is said, not skipped */
         {"partition.assignment.strategy", "range,roundrobin"},
         {"queued.min.messages", "1000000"},
-        {"queued.max.messages.kbytes", "262144"},
+        {"queued.max.messages.kbytes", "16384"}, /* of each partition: it has a queue of its own */
         {"fetch.wait.max.ms", "100"},
-        {"fetch.message.max.bytes", "8388608"},
+        {"fetch.message.max.bytes", "1048576"}, /* a larger record still comes, alone */
+        {"fetch.max.bytes", "8388608"},
         {"check.crcs", "true"},
         {"session.timeout.ms", "45000"},
         {"reconnect.backoff.max.ms", "2000"},

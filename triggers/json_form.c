@@ -33,9 +33,28 @@ static bool is_hex(uint8_t c) {
     return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F');
 }
 
+/* Past the bytes of a text that mean nothing: no quote, no backslash, nothing below 0x20. Eight a
+ * step, by the test for a zero byte in a word. A byte of 0x80 and
+ * more ends a step too. */
+static void skip_plain(scan *s) {
+    const uint64_t ones = UINT64_C(0x0101010101010101), highs = UINT64_C(0x8080808080808080);
+    uint64_t word;
+    _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the first byte is the lowest");
+    while ((size_t)(s->end - s->at) >= sizeof word) {
+        memcpy(&word, s->at, sizeof word);
+        uint64_t quote = word ^ (ones * '"'), slash = word ^ (ones * '\\');
+        uint64_t hit = (quote - ones) | (slash - ones) | (word - ones * 0x20) | word;
+        if ((hit & highs) != 0) {
+            s->at += (unsigned)__builtin_ctzll(hit & highs) / 8;
+            return;
+        }
+        s->at += sizeof word;
+    }
+}
+
 /* After the opening quote. */
 static bool take_text(scan *s) {
-    while (s->at < s->end) {
+    for (skip_plain(s); s->at < s->end; skip_plain(s)) {
         uint8_t c = *s->at++;
         if (c == '"') {
             return true;

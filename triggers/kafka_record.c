@@ -22,15 +22,18 @@ hr_kafka_format hr_kafka_format_of(const char *word) {
 
 void hr_kafka_origin_init(hr_kafka_origin *origin, const char *trigger, const char *topic,
                           int32_t partition) {
-    origin->topic = hr_copy_text(topic);
-    origin->source = hr_format("kafka/%s/%s", trigger, topic);
-    origin->id_prefix = hr_format("%s/%d/", topic, (int)partition);
+    *origin = (hr_kafka_origin){.topic = hr_copy_text(topic),
+                                .source = hr_format("kafka/%s/%s", trigger, topic),
+                                .id_prefix = hr_format("%s/%d/", topic, (int)partition)};
 }
 
 void hr_kafka_origin_fini(hr_kafka_origin *origin) {
     hr_free(origin->topic);
     hr_free(origin->source);
     hr_free(origin->id_prefix);
+    for (size_t i = 0; i < sizeof origin->plain / sizeof *origin->plain; i++) {
+        hr_template_fini(&origin->plain[i]);
+    }
     *origin = (hr_kafka_origin){0};
 }
 
@@ -72,24 +75,25 @@ static bool is_json_document(hr_slice value) {
            hr_json_is_formed(value);
 }
 
-/* The record's key as an ordering key: itself when it is text, else hexadecimal. At most so many
- * bytes are used that an attribute can hold it. The text is put into self->text, which is empty. */
-static size_t add_key(hr_kafka_packer *self, const hr_kafka_record *record) {
+/* The record's key as an ordering key: itself when it is text, else hexadecimal (in self->text,
+ * which is empty). At most so many bytes are used that an attribute can hold it. */
+static hr_slice key_of(hr_kafka_packer *self, const hr_kafka_record *record) {
     static const char digits[] = "0123456789abcdef";
     hr_slice key = record->key;
     if (!record->has_key || key.size == 0) {
-        return 0;
+        return (hr_slice){0};
     }
     if (key.size <= HR_ATTRIBUTE_VALUE_MAX && hr_utf8_is_text(key)) {
-        hr_buffer_add_slice(&self->text, key);
-        return key.size;
+        return key;
     }
     size_t size = key.size < HR_ATTRIBUTE_VALUE_MAX / 2 ? key.size : HR_ATTRIBUTE_VALUE_MAX / 2;
+    uint8_t *room = hr_buffer_room(&self->text, size * 2);
     for (size_t i = 0; i < size; i++) {
-        const char pair[] = {digits[key.bytes[i] >> 4], digits[key.bytes[i] & 15]};
-        hr_buffer_add(&self->text, pair, sizeof pair);
+        room[i * 2] = (uint8_t)digits[key.bytes[i] >> 4];
+        room[i * 2 + 1] = (uint8_t)digits[key.bytes[i] & 15];
     }
-    return size * 2;
+    self->text.size = size * 2;
+    return hr_slice_of(room, size * 2);
 }
 
 /* A full batch is no fault of the event: alone in the next one it may fit. */
@@ -217,57 +221,107 @@ static hr_code pack_structured(hr_kafka_packer *self, const hr_kafka_record *rec
     return final(code, out, err);
 }
 
-hr_code hr_kafka_pack(hr_kafka_packer *self, const hr_kafka_origin *origin,
-                      const hr_kafka_record *record, uint64_t position, hr_builder *out,
-                      hr_error *err) {
+/* What a value without a content type is. */
+typedef enum value_kind { VALUE_NONE, VALUE_JSON, VALUE_TEXT, VALUE_BYTES } value_kind;
+
+static const char *const content_types[] = {NULL, "application/json", "text/plain",
+                                            "application/octet-stream"};
+
+static value_kind guess(hr_kafka_format format, const hr_kafka_record *record) {
+    if (!record->has_value) {
+        return VALUE_NONE;
+    }
+    if (format == HR_KAFKA_RAW) {
+        return VALUE_BYTES;
+    }
+    return is_json_document(record->value)  ? VALUE_JSON
+           : hr_utf8_is_text(record->value) ? VALUE_TEXT
+                                            : VALUE_BYTES;
+}
+
+static hr_fields plain_fields(const hr_kafka_origin *origin, value_kind kind) {
+    return (hr_fields){.source = hr_slice_text(origin->source),
+                       .type = hr_slice_text("kafka.record"),
+                       .subject = hr_slice_text(origin->topic),
+                       .content_type = hr_slice_text(content_types[kind]),
+                       .has_data = kind != VALUE_NONE,
+                       .data_is_text = kind == VALUE_TEXT};
+}
+
+/* Nearly all records: no header, so that only key, time, offset and value are their own. */
+static hr_code pack_plain(hr_kafka_origin *origin, value_kind kind, const hr_kafka_record *record,
+                          hr_slice key, int64_t time_us, uint64_t position, hr_builder *out,
+                          hr_error *err) {
+    hr_template *plain = &origin->plain[kind];
+    if (plain->shared.size == 0) {
+        hr_fields fields = plain_fields(origin, kind);
+        fields.id = hr_slice_text(origin->id_prefix);
+        hr_code code = hr_template_init(plain, &fields, err);
+        if (code != HR_OK) {
+            return final(code, out, err);
+        }
+    }
+    hr_template_event event = {.number = record->offset < 0 ? 0 : (uint64_t)record->offset,
+                               .time_us = time_us,
+                               .key = key,
+                               .data = record->has_value ? record->value : (hr_slice){0}};
+    return final(hr_template_pack(plain, &event, position, out, err), out, err);
+}
+
+/* With headers, which become attributes; the first content-type says what the value is. */
+static hr_code pack_headers(hr_kafka_packer *self, const hr_kafka_origin *origin, value_kind kind,
+                            const hr_kafka_record *record, hr_fields *fields, uint64_t position,
+                            hr_builder *out, hr_error *err) {
+    size_t id_at = self->text.size; /* behind the key */
+    hr_buffer_add_slice(&self->text, hr_slice_text(origin->id_prefix));
+    add_number(&self->text, record->offset < 0 ? 0 : record->offset);
+    fields->id = hr_slice_of(self->text.bytes + id_at, self->text.size - id_at);
+    if (id_at > 0) {
+        fields->partition_key.bytes = self->text.bytes; /* it may have moved */
+    }
+    hr_fields plain = plain_fields(origin, kind);
+    fields->source = plain.source;
+    fields->type = plain.type;
+    fields->subject = plain.subject;
+    if (fields->content_type.size == 0) {
+        fields->content_type = plain.content_type;
+        fields->data_is_text = plain.data_is_text;
+    }
+    add_headers(self, record, fields);
+    return final(hr_builder_pack(out, position, fields, err), out, err);
+}
+
+hr_code hr_kafka_pack(hr_kafka_packer *self, hr_kafka_origin *origin, const hr_kafka_record *record,
+                      uint64_t position, hr_builder *out, hr_error *err) {
     hr_slice content_type = find_header(record, "content-type");
     bool is_event = self->format == HR_KAFKA_AUTO;
     bool is_structured =
         is_event && content_type.size >= sizeof structured - 1 &&
         strncasecmp((const char *)content_type.bytes, structured, sizeof structured - 1) == 0;
     self->text.size = 0;
-    size_t key_size = add_key(self, record);
-    size_t id_at = self->text.size;
-    hr_buffer_add_slice(&self->text, hr_slice_text(origin->id_prefix));
-    add_number(&self->text, record->offset < 0 ? 0 : record->offset);
-    hr_slice key = hr_slice_of(self->text.bytes, key_size);
+    hr_slice key = key_of(self, record);
     if (is_structured) {
         return pack_structured(self, record, key, position, out, err);
     }
-    hr_fields fields = {.partition_key = key,
-                        .time_us = record->time_ms > 0 && record->time_ms < INT64_MAX / 1000
-                                       ? record->time_ms * 1000
-                                       : 0,
-                        .data = record->value,
-                        .has_data = record->has_value};
+    hr_fields fields = {.partition_key = key, .data = record->value, .has_data = record->has_value};
     if (is_event && find_header(record, "ce_specversion").size > 0) {
-        fields.time_us = 0;
         return pack_binary(self, record, &fields, position, out, err);
     }
-    if (self->format == HR_KAFKA_JSON) {
-        if (!record->has_value || !hr_json_is_formed(record->value)) {
-            return hr_fail(err, HR_E_MALFORMED, 0,
-                           record->has_value ? "the value is not JSON"
-                                             : "the record has no value (a tombstone), not JSON");
-        }
-        content_type = hr_slice_text("application/json");
-    } else if (content_type.size == 0 || content_type.size > HR_ATTRIBUTE_VALUE_MAX ||
-               !hr_utf8_is_text(content_type)) {
-        bool is_json = is_event && record->has_value && is_json_document(record->value);
-        fields.data_is_text =
-            is_event && !is_json && record->has_value && hr_utf8_is_text(record->value);
-        content_type = hr_slice_text(!record->has_value    ? NULL
-                                     : is_json             ? "application/json"
-                                     : fields.data_is_text ? "text/plain"
-                                                           : "application/octet-stream");
+    if (record->time_ms > 0 && record->time_ms < INT64_MAX / 1000) {
+        fields.time_us = record->time_ms * 1000;
     }
-    fields.id = hr_slice_of(self->text.bytes + id_at, self->text.size - id_at);
-    fields.source = hr_slice_text(origin->source);
-    fields.type = hr_slice_text("kafka.record");
-    fields.subject = hr_slice_text(origin->topic);
-    fields.content_type = content_type;
-    if (record->header_count > 0) {
-        add_headers(self, record, &fields);
+    value_kind kind = VALUE_JSON;
+    if (self->format != HR_KAFKA_JSON) {
+        bool is_said = content_type.size > 0 && content_type.size <= HR_ATTRIBUTE_VALUE_MAX &&
+                       hr_utf8_is_text(content_type);
+        fields.content_type = is_said ? content_type : (hr_slice){0};
+        kind = is_said ? VALUE_BYTES : guess(self->format, record);
+    } else if (!record->has_value || !hr_json_is_formed(record->value)) {
+        return hr_fail(err, HR_E_MALFORMED, 0,
+                       record->has_value ? "the value is not JSON"
+                                         : "the record has no value (a tombstone), not JSON");
     }
-    return final(hr_builder_pack(out, position, &fields, err), out, err);
+    return record->header_count == 0
+               ? pack_plain(origin, kind, record, key, fields.time_us, position, out, err)
+               : pack_headers(self, origin, kind, record, &fields, position, out, err);
 }
