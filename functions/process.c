@@ -182,6 +182,7 @@ static void on_started(void *data, int pid, int error) {
 
 static void on_answer(worker *w, hr_slice body) {
     pool *p = w->pool;
+    hr_lines_drain(w->lines); /* what was printed before it answered belongs to these events */
     hr_error err = {0};
     hr_code code = hr_frame_answer(body, &p->runtime, w->call, w->sent, p->wire, &err);
     hr_batch *results = hr_results_finish(&p->wire->results);
