@@ -87,8 +87,10 @@ static int check(const hr_args *args) {
         hr_buffer_fini(&text);
     } else if (!json) {
         const hr_node *root = hr_config_root(config);
-        printf("ok: %zu triggers, %zu functions\n", hr_node_count(hr_node_get(root, "triggers")),
-               hr_node_count(hr_node_get(root, "functions")));
+        size_t triggers = hr_node_count(hr_node_get(root, "triggers"));
+        size_t functions = hr_node_count(hr_node_get(root, "functions"));
+        printf("ok: %zu trigger%s, %zu function%s\n", triggers, triggers == 1 ? "" : "s", functions,
+               functions == 1 ? "" : "s");
     }
     hr_config_free(config);
     return HR_EXIT_OK;
