@@ -21,6 +21,7 @@ enum {
     BACKOFF_MIN_MS = 500,
     BACKOFF_MAX_MS = 30000,
     STOP_MS = 2000, /* from BYE to the end */
+    RECEIVE_BYTES = 65536,
     TAIL_BYTES = 512
 };
 
@@ -161,29 +162,11 @@ static void on_gone(worker *w, const char *why) {
     }
 }
 
-static void on_exited(void *data, int status) {
-    worker *w = data;
-    char text[80];
-    hr_spawn_status_text(status, text, sizeof text);
-    char why[120];
-    snprintf(why, sizeof why, "the worker ended: %s", text);
-    on_gone(w, why);
-}
-
-static void on_started(void *data, int pid, int error) {
-    worker *w = data;
-    (void)pid;
-    if (error != 0) {
-        char why[160];
-        snprintf(why, sizeof why, "the worker cannot be started: %s", strerror(error));
-        on_gone(w, why);
-    }
-}
-
 static void on_answer(worker *w, hr_slice body) {
     pool *p = w->pool;
     hr_lines_drain(w->lines); /* what was printed before it answered belongs to these events */
     hr_error err = {0};
+    hr_lines_drain(w->lines); /* what it printed before belongs to this call */
     hr_code code = hr_frame_answer(body, &p->runtime, w->call, w->sent, p->wire, &err);
     hr_batch *results = hr_results_finish(&p->wire->results);
     if (code != HR_OK) {
@@ -262,30 +245,54 @@ static void flush(worker *w) {
     hr_watch_set(w->watch, HR_WATCH_READ | (w->out.size > 0 ? HR_WATCH_WRITE : 0));
 }
 
-static void on_socket(void *data, int events) {
-    worker *w = data;
-    if (events & HR_WATCH_WRITE) {
-        flush(w);
-    }
-    if ((events & HR_WATCH_READ) == 0) {
-        return;
-    }
-    for (int turn = 0; turn < 16; turn++) {
-        uint8_t *room = hr_buffer_room(&w->in, 65536);
-        ssize_t got = recv(w->fd, room, 65536, 0);
-        if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR)) {
-            hr_watch_set(w->watch, 0);
-            if (!w->pool->is_stopping) {
-                kill_worker(w); /* without its socket it is of no use */
-            }
-            break;
-        }
-        if (got < 0) {
+/* Reads what is there, at most so many pieces. False: the worker has closed its end. */
+static bool receive(worker *w, int pieces) {
+    bool is_open = true;
+    while (pieces-- > 0) {
+        uint8_t *room = hr_buffer_room(&w->in, RECEIVE_BYTES);
+        ssize_t got = recv(w->fd, room, RECEIVE_BYTES, MSG_DONTWAIT);
+        if (got <= 0) {
+            is_open = got < 0 && (errno == EAGAIN || errno == EINTR);
             break;
         }
         w->in.size += (size_t)got;
     }
     read_frames(w);
+    return is_open;
+}
+
+static void on_socket(void *data, int events) {
+    worker *w = data;
+    if (events & HR_WATCH_WRITE) {
+        flush(w);
+    }
+    if ((events & HR_WATCH_READ) && !receive(w, 16)) {
+        hr_watch_set(w->watch, 0);
+        if (!w->pool->is_stopping) {
+            kill_worker(w); /* without its socket it is of no use */
+        }
+    }
+}
+
+static void on_exited(void *data, int status) {
+    worker *w = data;
+    receive(w,
+            HR_FRAME_MAX / RECEIVE_BYTES + 1); /* its last words: they say more than the status */
+    char text[80];
+    hr_spawn_status_text(status, text, sizeof text);
+    char why[120];
+    snprintf(why, sizeof why, "the worker ended: %s", text);
+    on_gone(w, why);
+}
+
+static void on_started(void *data, int pid, int error) {
+    worker *w = data;
+    (void)pid;
+    if (error != 0) {
+        char why[160];
+        snprintf(why, sizeof why, "the worker cannot be started: %s", strerror(error));
+        on_gone(w, why);
+    }
 }
 
 /* interpreter:, or the .venv beside the file, or that beside the configuration, or python3.

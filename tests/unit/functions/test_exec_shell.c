@@ -101,9 +101,8 @@ static void a_program_that_is_not_there_is_down_and_gets_no_call(void **state) {
 static void a_worker_that_ends_before_any_work_is_started_again_ever_later(void **state) {
     (void)state;
     bench_file(&bench, "brief",
-               "#!/usr/bin/env python3\n"
-               "import os, struct\n"
-               "os.write(3, struct.pack('<IBBHQ', 8, 1, 1, 0, 0) + bytes(8))\n");
+               "#!/bin/sh\nprintf '\\010\\0\\0\\0\\001\\001\\0\\0' >&3\nprintf "
+               "'\\0\\0\\0\\0\\0\\0\\0\\0\\0\\0\\0\\0\\0\\0\\0\\0' >&3\n");
     uint64_t before = hr_mono_ns();
     open_kind("exec", "[./brief");
     bench_wait_downs(&bench, 4); /* at once, then after 0.5 s and 1 s */
