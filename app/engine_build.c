@@ -67,7 +67,6 @@ bool hr_function_takes(const engine_function *f, const engine_trigger *t) {
 
 static void load_feed(void *data, uint32_t feed, const char *kind, const char *identity,
                       uint64_t next_position, uint64_t unsettled_bytes, int64_t last_fire_us) {
-    (void)kind;
     hr_engine *e = data;
     known_feed *known = hr_engine_known_feed(e, feed);
     if (known == NULL) {
@@ -75,6 +74,7 @@ static void load_feed(void *data, uint32_t feed, const char *kind, const char *i
         known = &e->feeds[e->feed_count++];
         *known = (known_feed){.id = feed, .identity = hr_copy_text(identity)};
     }
+    known->is_pull = strcmp(kind, "pull") == 0;
     known->next = next_position;
     known->unsettled = unsettled_bytes;
     known->last_fire_us = last_fire_us;
@@ -228,7 +228,8 @@ static hr_code add_journal(hr_engine *e, uint32_t id, engine_trigger *t, bool ha
                              .next = known == NULL || known->next == 0 ? 1 : known->next,
                              .unsettled_bytes = known == NULL ? 0 : known->unsettled,
                              .max_bytes = e->feed_quota,
-                             .has_replays = has_replays};
+                             .has_replays = has_replays,
+                             .has_hops = t == NULL};
     if (known != NULL) {
         policy.counters = known->counters;
     }
@@ -399,7 +400,8 @@ static hr_code dispatch_function(hr_engine *e, engine_function *f, hr_error *err
         .matcher = f->has_matcher ? &f->matcher.base : NULL,
         .result_feed = f->result_feed,
         .parked_max_bytes = (uint64_t)hr_node_number(hr_node_get(settings, "parked"), "max_bytes",
-                                                     INT64_C(1) << 30)};
+                                                     INT64_C(1) << 30),
+        .max_hops = (uint32_t)hr_node_number(f->config, "max_hops", 16)};
     hr_dispatch_add_function(e->dispatch, &policy);
     bool earliest = strcmp(hr_node_text(f->config, "start", "latest"), "earliest") == 0;
     for (size_t i = 0; i < f->trigger_count; i++) {
@@ -475,6 +477,36 @@ static hr_code build_feeds(hr_engine *e, hr_error *err) {
     return code;
 }
 
+/* What is parked of a pull feed is tried again from the start on, whoever owns the feed now (S17):
+ * it counts as passed there. */
+static hr_code build_away(hr_engine *e, hr_error *err) {
+    hr_code code = HR_OK;
+    for (size_t i = 0; code == HR_OK && i < e->feed_count; i++) {
+        const known_feed *known = &e->feeds[i];
+        size_t row = 0;
+        while (row < e->parked_count && e->parked[row].feed != known->id) {
+            row++;
+        }
+        if (!known->is_pull || row == e->parked_count) {
+            continue;
+        }
+        hr_feed_policy policy = {.id = known->id, .pull = true, .is_away = true};
+        code =
+            hr_store_feed_open(e->store, "pull", known->identity, &policy.id, &policy.epoch, err);
+        if (code != HR_OK) {
+            break;
+        }
+        hr_dispatch_add_feed(e->dispatch, &policy);
+        for (size_t k = 0; k < e->checkpoint_count; k++) {
+            engine_function *f = hr_engine_function_of(e, e->checkpoints[k].function);
+            if (f != NULL && e->checkpoints[k].feed == known->id) {
+                hr_engine_take(e, f, known->id, true, false);
+            }
+        }
+    }
+    return code;
+}
+
 hr_code hr_engine_build(hr_engine *e, hr_error *err) {
     const hr_node *triggers = hr_node_get(e->options.config, "triggers");
     const hr_node *functions = hr_node_get(e->options.config, "functions");
@@ -503,6 +535,7 @@ hr_code hr_engine_build(hr_engine *e, hr_error *err) {
     for (size_t i = 0; code == HR_OK && i < e->function_count; i++) {
         code = dispatch_function(e, &e->functions[i], err);
     }
+    code = code == HR_OK ? build_away(e, err) : code;
     for (size_t i = 0; code == HR_OK && i < e->parked_count; i++) {
         hr_dispatch_load_parked(e->dispatch, &e->parked[i]);
     }

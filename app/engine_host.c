@@ -117,6 +117,9 @@ void hr_engine_revoked(hr_engine *e, uint32_t feed) {
             }
         }
     }
+    hr_log(HR_LOG_ERROR, "headrace",
+           "the feed %u was opened by somebody else: nothing more of it is handled here",
+           (unsigned)feed);
 }
 
 void hr_engine_log_up(const engine_trigger *t) {

@@ -62,6 +62,7 @@ typedef struct engine_function {
 /* What the store knew of a feed or of a function on a feed at start. */
 typedef struct known_feed {
     uint32_t id;
+    bool is_pull;
     char *identity;
     uint64_t next, unsettled;
     int64_t last_fire_us;

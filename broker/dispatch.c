@@ -6,21 +6,34 @@
 hr_dispatch *hr_dispatch_new(const hr_dispatch_options *options) {
     hr_dispatch *d = hr_alloc(sizeof *d);
     d->options = *options;
+    d->window = options->window_events > 0 ? options->window_events
+                                           : (uint64_t)HR_WINDOW_EVENTS - HR_BATCH_MAX;
     return d;
 }
 
-static void free_cursor(cursor *c) {
+static void free_spans(cursor *c) {
     while (c->first != NULL) {
         span *s = c->first;
         c->first = s->next;
         hr_batch_unref(s->batch);
         hr_free(s);
     }
-    while (c->parked_list != NULL) {
-        parked *p = c->parked_list;
-        c->parked_list = p->next;
+    c->last = NULL;
+    c->window = 0;
+}
+
+static void free_list(parked *p) {
+    while (p != NULL) {
+        parked *next = p->next;
         hr_free(p);
+        p = next;
     }
+}
+
+static void free_cursor(cursor *c) {
+    free_spans(c);
+    free_list(c->tried);
+    free_list(c->untried_first);
     hr_batch_unref(c->stash);
     hr_unit_free(c->building);
     hr_unit_free(c->running);
@@ -39,7 +52,7 @@ static void free_function(function *f) {
     for (call_box *box = f->calls_first, *next = NULL; box != NULL; box = next) {
         next = box->next;
         for (uint32_t i = 0; i < box->call.count; i++) {
-            if (box->items[i].parked != NULL) {
+            if (box->items[i].parked != NULL || box->is_orphan) {
                 hr_batch_unref(box->items[i].batch);
             }
         }
@@ -162,6 +175,23 @@ uint64_t hr_dispatch_chance(hr_dispatch *d) {
     return z ^ z >> 31;
 }
 
+/* Nothing is known of the cursor any more: the store tells it again. A unit that is on its way is
+ * of another epoch; its end means nothing for the cursor. */
+static void reset_cursor(cursor *c) {
+    hr_cursor_unqueue(c);
+    free_spans(c);
+    hr_parked_forget(c);
+    hr_unit_free(c->building);
+    c->building = NULL;
+    c->low = c->next = 0;
+    c->range_count = c->range_at = 0;
+    c->dropped_count = 0;
+    c->durable_settled = 0;
+    c->is_begun = c->is_dirty = false;
+    hr_batch_unref(c->stash);
+    c->stash = NULL;
+}
+
 void hr_dispatch_add_feed(hr_dispatch *d, const hr_feed_policy *policy) {
     feed *f = hr_dispatch_find_feed(d, policy->id);
     if (f == NULL) {
@@ -171,10 +201,19 @@ void hr_dispatch_add_feed(hr_dispatch *d, const hr_feed_policy *policy) {
             end = &(*end)->next;
         }
         *end = f;
-    } else { /* a pull feed that came back to us; its cursors are kept and taken anew */
+    } else { /* a pull feed that came back to us */
         HR_ASSERT(policy->pull && f->is_gone);
-        f->is_gone = f->is_revoked = f->is_forgotten = false;
+        hr_calls_orphan(d, f);
+        for (cursor *c = f->cursors; c != NULL; c = c->next_of_feed) {
+            reset_cursor(c);
+        }
+        f->cursors = NULL; /* who takes from it is said anew */
+        f->is_gone = f->is_revoked = f->is_forgotten = f->is_fenced = false;
         f->wanted = f->told_low = 0;
+    }
+    if (policy->is_away) {
+        HR_ASSERT(policy->pull);
+        f->is_gone = f->is_revoked = true;
     }
     f->policy = *policy;
     f->visible = f->ring_floor = policy->next;
@@ -193,6 +232,8 @@ void hr_dispatch_add_function(hr_dispatch *d, const hr_function_policy *policy) 
     HR_ASSERT(policy->lanes > 0 && policy->batch_size > 0 && policy->batch_size <= HR_BATCH_MAX);
     function *f = hr_alloc(sizeof *f);
     f->policy = *policy;
+    f->results = policy->result_feed == 0 ? NULL : hr_dispatch_find_feed(d, policy->result_feed);
+    HR_ASSERT(policy->result_feed == 0 || f->results != NULL);
     f->lanes = hr_alloc_array(policy->lanes, sizeof *f->lanes);
     function **end = &d->functions;
     while (*end != NULL) {
@@ -209,27 +250,6 @@ static cursor *find_cursor(const function *f, uint32_t feed_id) {
     return c;
 }
 
-static void reset_cursor(cursor *c) {
-    while (c->first != NULL) {
-        span *s = c->first;
-        c->first = s->next;
-        hr_batch_unref(s->batch);
-        hr_free(s);
-    }
-    hr_park_forget(c);
-    hr_unit_free(c->building);
-    c->building = NULL;
-    c->built = c->done = 0; /* the new start is durable before the first dispatch */
-    c->last = NULL;
-    c->window = 0;
-    c->range_count = c->range_at = 0;
-    c->dropped_count = 0;
-    c->durable_settled = 0;
-    c->is_begun = c->is_dirty = false;
-    hr_batch_unref(c->stash);
-    c->stash = NULL;
-}
-
 void hr_dispatch_take(hr_dispatch *d, uint32_t function_id, uint32_t feed_id, uint64_t low,
                       uint64_t start, hr_slice settled, const hr_counters *counters) {
     function *f = hr_dispatch_find_function(d, function_id);
@@ -240,13 +260,11 @@ void hr_dispatch_take(hr_dispatch *d, uint32_t function_id, uint32_t feed_id, ui
         c = hr_alloc(sizeof *c);
         c->function = f;
         c->feed = from;
-        c->next_of_feed = from->cursors;
-        from->cursors = c;
         c->next_of_function = f->cursors;
         f->cursors = c;
-    } else {
-        reset_cursor(c);
     }
+    c->next_of_feed = from->cursors;
+    from->cursors = c;
     c->low = c->next = c->durable_low = low == 0 ? start : low;
     if (counters != NULL) {
         c->counters = *counters;
@@ -259,8 +277,8 @@ void hr_dispatch_take(hr_dispatch *d, uint32_t function_id, uint32_t feed_id, ui
 void hr_dispatch_load_parked(hr_dispatch *d, const hr_row *row) {
     function *f = hr_dispatch_find_function(d, row->function);
     cursor *c = f == NULL ? NULL : find_cursor(f, row->feed);
-    if (c != NULL) {
-        hr_park_load(d, f, c, row);
+    if (c != NULL && c->low > 0) { /* 0: it no longer takes from the feed */
+        hr_park_load(f, c, row);
     }
 }
 
@@ -422,6 +440,13 @@ bool hr_dispatch_checkpoint(const hr_dispatch *d, uint32_t function_id, uint32_t
     return true;
 }
 
+static bool has(const parked *list, uint64_t position) {
+    while (list != NULL && list->position != position) {
+        list = list->next;
+    }
+    return list != NULL;
+}
+
 static bool is_running(const function *f, const cursor *c, uint64_t position) {
     for (const call_box *box = f->calls_first; box != NULL; box = box->next) {
         for (uint32_t i = 0; i < box->call.count; i++) {
@@ -444,10 +469,8 @@ hr_dispatch_standing hr_dispatch_find(const hr_dispatch *d, uint32_t function_id
     if (is_running(f, c, position)) {
         return HR_STANDS_RUNNING;
     }
-    for (const parked *p = c->parked_list; p != NULL; p = p->next) {
-        if (p->position == position) {
-            return HR_STANDS_RETRYING;
-        }
+    if (has(c->tried, position) || has(c->untried_first, position)) {
+        return HR_STANDS_RETRYING;
     }
     if (position < c->low) {
         return HR_STANDS_SETTLED;

@@ -57,12 +57,15 @@ typedef struct hr_function_policy {
     hr_matcher *matcher;  /* NULL: all events */
     uint32_t result_feed; /* 0: nobody takes the results */
     uint64_t parked_max_bytes;
+    uint32_t max_hops; /* deepest chain of results it takes; 0: any */
 } hr_function_policy;
 
 typedef struct hr_feed_policy {
     uint32_t id; /* the store's number */
     bool pull;
+    bool is_away;     /* pull, at start: not ours now, only what is parked is tried again */
     bool has_replays; /* events may carry HR_ATTRIBUTE_REPLAY */
+    bool has_hops;    /* events may carry HR_ATTRIBUTE_HOPS */
     uint32_t epoch;
     uint64_t next;            /* journal: the position of the next append */
     uint64_t unsettled_bytes; /* journal: at start */
@@ -208,7 +211,8 @@ typedef struct hr_dispatch_options {
     void (*note)(void *data, const hr_note *note); /* NULL: none */
     void *note_data;
     uint64_t dead_count,
-        dead_max; /* dead letters at start; at the limit the functions stall (S12) */
+        dead_max;           /* dead letters at start; at the limit the functions stall (S12) */
+    uint32_t window_events; /* 0: HR_WINDOW_EVENTS */
 } hr_dispatch_options;
 
 hr_dispatch *hr_dispatch_new(const hr_dispatch_options *options);

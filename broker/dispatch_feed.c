@@ -116,22 +116,25 @@ void hr_feed_visible(feed *f, hr_batch *batch) {
     add_mark(f, f->visible - 1, batch->size);
 }
 
+/* Below it nothing must be read again by another owner (S17): neither what was parked without an
+ * attempt nor what was given back, even when the unit that says so is still on its way. */
+static uint64_t told_low(const cursor *c) {
+    uint64_t low = c->durable_low;
+    if (c->untried_first != NULL && c->untried_first->position < low) {
+        low = c->untried_first->position;
+    }
+    return c->dropped_count > 0 && c->dropped[0] < low ? c->dropped[0] : low;
+}
+
 /* A cursor of the feed became durable: what all have behind them no longer counts (S2). */
 void hr_feed_settled(hr_dispatch *d, feed *f) {
     uint64_t low = f->cursors == NULL ? f->visible : UINT64_MAX;
     for (const cursor *c = f->cursors; c != NULL; c = c->next_of_feed) {
-        uint64_t own = c->durable_low;
-        for (const parked *p = c->unattempted == 0 ? NULL : c->parked_list; p != NULL;
-             p = p->next) {
-            if (f->policy.pull && p->attempt == 0 && p->state == HR_PARKED_BEHIND &&
-                p->position < own) {
-                own = p->position; /* S17: another owner will read it again */
-            }
-        }
+        uint64_t own = f->policy.pull ? told_low(c) : c->durable_low;
         low = own < low ? own : low;
     }
     if (f->policy.pull) {
-        if (low != f->told_low && low != UINT64_MAX && !f->is_gone) {
+        if (low > f->told_low && low != UINT64_MAX && !f->is_gone) {
             f->told_low = low;
             hr_dispatch_act(d, HR_DO_SETTLED, 0, f->policy.id)->low = low;
         }
@@ -304,6 +307,10 @@ void hr_feed_deliver(hr_dispatch *d, hr_batch *take_batch) {
         return;
     }
     HR_ASSERT(f->policy.pull && take_batch->count > 0);
+    if (take_batch->position[0] < f->visible) { /* delivered before */
+        hr_batch_unref(take_batch);
+        return;
+    }
     f->wanted -= take_batch->count < f->wanted ? take_batch->count : f->wanted;
     f->visible = last_position(take_batch) + 1;
     f->counters.received += take_batch->count;
@@ -313,12 +320,17 @@ void hr_feed_deliver(hr_dispatch *d, hr_batch *take_batch) {
 void hr_feed_begin(hr_dispatch *d, uint32_t id, uint64_t position) {
     feed *f = hr_dispatch_find_feed(d, id);
     HR_ASSERT(f != NULL && f->policy.pull);
-    f->ring_floor = f->visible = position;
+    f->ring_floor = f->visible = f->told_low = position;
+    f->is_started = false;
     for (cursor *c = f->cursors; c != NULL; c = c->next_of_feed) {
         if (!c->is_begun || c->low < position) {
             c->low = c->next = position > c->low ? position : c->low;
             c->is_begun = true;
-            c->is_dirty = true; /* the absolute start is durable before the first dispatch */
+            /* the absolute start is durable before the first dispatch */
+            c->start = hr_cursor_unit(c)->sequence;
+        }
+        while (c->untried_first != NULL && c->untried_first->position < position) {
+            hr_parked_try(c->untried_first); /* no other owner will read it again */
         }
     }
 }
@@ -331,40 +343,30 @@ void hr_feed_finish_revoke(hr_dispatch *d, feed *f) {
     for (function *fn = d->functions; fn != NULL && !f->is_forgotten; fn = fn->next) {
         for (call_box *call = fn->calls_first; call != NULL; call = call->next) {
             for (uint32_t i = 0; i < call->call.count; i++) {
-                if (call->items[i].cursor->feed == f) {
+                if (call->items[i].cursor->feed == f && !call->is_orphan) {
                     return; /* still running */
                 }
             }
         }
     }
     for (const cursor *c = f->cursors; c != NULL; c = c->next_of_feed) {
-        if (c->running != NULL || (c->is_dirty && c->is_begun)) {
+        if (c->running != NULL || (c->is_dirty && hr_cursor_can_flush(c))) {
             return;
         }
     }
     f->is_gone = true;
     hr_dispatch_act(d, HR_DO_REVOKED, 0, f->policy.id);
+    for (cursor *c = f->cursors; c != NULL; c = c->next_of_feed) {
+        hr_park_resume(c);
+    }
 }
 
-static void drop_queued(hr_dispatch *d, feed *f) {
-    for (function *fn = d->functions; fn != NULL; fn = fn->next) {
-        for (uint32_t i = 0; i < fn->policy.lanes; i++) {
-            lane *l = &fn->lanes[i];
-            uint32_t kept = 0;
-            for (uint32_t k = 0; k < l->count; k++) {
-                item *it = &l->ring[(l->first + k) & (l->capacity - 1)];
-                if (it->cursor->feed == f) {
-                    if (it->parked != NULL) {
-                        it->parked->is_out = it->parked->is_called = false;
-                        hr_batch_unref(it->batch);
-                    }
-                    fn->queued--;
-                } else {
-                    l->ring[(l->first + kept++) & (l->capacity - 1)] = *it;
-                }
-            }
-            l->count = kept;
-        }
+static void empty(feed *f) {
+    for (cursor *c = f->cursors; c != NULL; c = c->next_of_feed) {
+        hr_cursor_unqueue(c);
+    }
+    while (f->ring_count > 0) {
+        ring_pop(f);
     }
 }
 
@@ -376,12 +378,27 @@ void hr_feed_revoke(hr_dispatch *d, uint32_t id, bool is_forget) {
     f->is_forgotten = f->is_forgotten || is_forget;
     if (!f->is_revoked) {
         f->is_revoked = true;
-        drop_queued(d, f);
-        while (f->ring_count > 0) {
-            ring_pop(f);
-        }
+        empty(f);
         for (cursor *c = f->cursors; c != NULL; c = c->next_of_feed) {
-            hr_park_drop_unattempted(d, c);
+            hr_park_give_all_back(c);
         }
+    }
+}
+
+/* The store says that the feed's rows belong to a newer epoch (S5): nothing that is known of it
+ * here can be written any more. Whoever holds the epoch reads or retries it. */
+void hr_feed_fence(hr_dispatch *d, feed *f) {
+    if (f->is_fenced) {
+        return;
+    }
+    f->is_fenced = f->is_revoked = true;
+    f->is_gone = false; /* REVOKED is said when the last unit is back */
+    hr_calls_orphan(d, f);
+    empty(f);
+    for (cursor *c = f->cursors; c != NULL; c = c->next_of_feed) {
+        hr_parked_forget(c);
+        hr_unit_free(c->building);
+        c->building = NULL;
+        c->is_dirty = false;
     }
 }

@@ -7,6 +7,11 @@
 #include "core/map64.h"
 #include "core/memory.h"
 
+enum {
+    HR_ATTEMPTS_MAX = UINT16_MAX - 1, /* what is counted; the next attempt fits its 16 bits */
+    HR_STREAK_PAUSES = 20             /* failed calls in a row that open the circuit breaker */
+};
+
 typedef struct feed feed;
 typedef struct function function;
 typedef struct cursor cursor;
@@ -26,11 +31,12 @@ typedef struct parked {
     uint64_t position, key_hash, ready_at; /* ready_at: unit of the cursor that makes it durable */
     int64_t due_ms, first_ms;
     uint32_t attempt, state, replay, size;
-    bool is_out;                 /* being fetched, queued or running */
-    bool is_called;              /* in the call that is being filled or runs */
-    size_t heap_index;           /* 1-based, 0: not in the heap */
-    struct parked *after;        /* in its chain */
-    struct parked *next, **link; /* of its cursor's list */
+    bool is_out;                  /* being fetched, queued or running */
+    bool is_called;               /* in the call that is being filled or runs */
+    bool is_untried;              /* behind another, never attempted: another owner may take it */
+    size_t heap_index;            /* 1-based, 0: not in the heap */
+    struct parked *after;         /* in its chain */
+    struct parked *next, *before; /* of its cursor's list */
 } parked;
 
 /* All parked events of one key of one function, in order: the first holds back the others. */
@@ -59,6 +65,7 @@ typedef struct call_box {
     function *function;
     uint64_t started_ns;
     bool is_cancelled;
+    bool is_orphan; /* its feed was taken away and came back: the answer means nothing */
     struct call_box *next, *prev; /* running, oldest first; or free */
 } call_box;
 
@@ -98,7 +105,8 @@ struct cursor {
     function *function;
     feed *feed;
     uint64_t next, low, durable_low, durable_settled;
-    bool is_begun; /* pull: BEGIN came; journal: always */
+    bool is_begun;  /* pull: BEGIN came; journal: always */
+    uint64_t start; /* pull: the unit that makes the position of BEGIN durable */
     bool is_reading, is_dirty, is_dead;
     span *first, *last;
     uint64_t window; /* events in spans */
@@ -107,11 +115,12 @@ struct cursor {
     hr_batch *stash; /* read from the store, next to be taken */
     hr_counters counters;
     unit_box *building, *running;
-    uint64_t built, done; /* sequence numbers of its units */
-    parked *parked_list;
-    uint64_t unattempted; /* parked without an attempt */
-    uint64_t *dropped;    /* revoked: positions given back to the next owner, ascending */
-    size_t dropped_count;
+    uint64_t built, done;                                /* sequence numbers of its units */
+    parked *tried;                                       /* parked after an attempt began */
+    parked *untried_first, *untried_last, *untried_hint; /* parked before one, by position */
+    uint64_t untried;
+    uint64_t *dropped; /* revoked: positions given back to the next owner, ascending */
+    size_t dropped_count, dropped_capacity;
     cursor *next_of_feed, *next_of_function;
 };
 
@@ -129,7 +138,10 @@ struct feed {
     mark *marks;
     size_t mark_first, mark_count, mark_capacity;
     uint64_t unsettled;
-    bool is_stopped, is_revoked, is_forgotten, is_gone;
+    bool is_stopped, is_started;
+    /* pull: is being taken away; no longer waits for calls; is away (what was attempted and is
+     * parked is still tried here); its rows in the store belong to another epoch */
+    bool is_revoked, is_forgotten, is_gone, is_fenced;
     uint64_t appends, failed_to; /* numbers of its appends: all submitted; up to the last failure */
     hr_counters counters;
     cursor *cursors;
@@ -147,11 +159,13 @@ struct function {
     parked **heap;
     size_t heap_count, heap_capacity;
     uint64_t parked_count, parked_bytes;
-    parked *fetching[256];
+    parked *fetching[256]; /* of one cursor */
     uint32_t fetching_count;
+    uint64_t fetch;  /* number of the read that fetches them: other answers are stale */
     uint32_t streak; /* failed calls in a row */
     uint64_t paused_until_ns, pause_ns;
     const char *stalled;
+    feed *results; /* NULL: nobody takes them */
     cursor *cursors;
     function *next;
 };
@@ -166,6 +180,7 @@ struct hr_dispatch {
     uint64_t units_out;
     bool is_draining;
     uint64_t now_ns, chance, wake_ns;
+    uint64_t window; /* events of a cursor at which it takes no more */
     int64_t real_us;
     hr_action *actions;
     size_t action_count, action_capacity;
@@ -196,6 +211,7 @@ unit_box *hr_cursor_unit(cursor *c);
 void hr_cursor_mark(cursor *c, span *s, uint32_t index);
 void hr_cursor_settle(cursor *c, span *s, uint32_t index);
 void hr_cursor_advance(cursor *c);
+bool hr_cursor_can_flush(const cursor *c);
 bool hr_cursor_load_settled(cursor *c, hr_slice settled);
 void hr_cursors_flush(hr_dispatch *d);
 void hr_unit_submit(hr_dispatch *d, unit_box *unit);
@@ -214,29 +230,54 @@ void hr_feed_trim(hr_dispatch *d, feed *f);
 void hr_feed_finish_revoke(hr_dispatch *d, feed *f);
 hr_batch *hr_feed_find(const feed *f, uint64_t position);
 
+void hr_feed_fence(hr_dispatch *d, feed *f);
+
 /* dispatch_take.c: from feeds into lanes */
 void hr_function_take(hr_dispatch *d, function *f);
 void hr_cursor_read(hr_dispatch *d, const hr_input *input);
 void hr_lane_push(function *f, uint32_t index, const item *what, bool at_front, uint64_t now_ns);
+void hr_cursor_unqueue(cursor *c);
 uint32_t hr_lane_of(function *f, uint64_t key_hash);
 
-/* dispatch_call.c: calls and answers */
+/* dispatch_call.c: calls */
 void hr_function_call(hr_dispatch *d, function *f);
-void hr_call_answered(hr_dispatch *d, const hr_answer *answer);
 void hr_calls_expire(hr_dispatch *d, function *f);
+void hr_calls_unlist(hr_dispatch *d, call_box *box);
+void hr_calls_orphan(hr_dispatch *d, const feed *f);
 void hr_item_dead(hr_dispatch *d, function *f, item *it, const char *reason, hr_slice why,
                   uint32_t attempt, bool is_expired);
+void hr_item_settle(function *f, item *it);
 
-/* dispatch_park.c: what waits for another try */
+/* dispatch_answer.c: answers */
+void hr_call_answered(hr_dispatch *d, const hr_answer *answer);
+
+/* dispatch_wait.c: order and due times of what is parked */
 uint64_t hr_chain_key(const function *f, uint64_t key_hash);
 bool hr_park_is_held(const function *f, const item *it);
+void hr_wait_until(function *f, parked *p, int64_t due_ms);
+void hr_wait_no_more(function *f, parked *p);
+bool hr_wait_is_first(const function *f, const parked *p);
+parked *hr_parked_new(function *f, cursor *c, uint64_t position, uint64_t key_hash, uint32_t size,
+                      bool is_untried);
+void hr_parked_try(parked *p);
+void hr_parked_free(function *f, parked *p);
+void hr_parked_forget(cursor *c);
+
+/* dispatch_park.c: what waits for another try */
 void hr_park(hr_dispatch *d, function *f, item *it, uint32_t state, int64_t due_ms,
              uint32_t attempt, hr_slice why);
-void hr_unpark(hr_dispatch *d, function *f, parked *p);
-void hr_park_load(hr_dispatch *d, function *f, cursor *c, const hr_row *row);
+void hr_park_detach(hr_dispatch *d, function *f, item *it, bool is_running);
+void hr_unpark(function *f, parked *p);
+void hr_park_load(function *f, cursor *c, const hr_row *row);
 void hr_park_release(hr_dispatch *d, function *f);
-void hr_park_fetched(hr_dispatch *d, function *f, cursor *c, const hr_input *input);
-void hr_park_drop_unattempted(hr_dispatch *d, cursor *c);
-void hr_park_forget(cursor *c);
+void hr_park_fetched(hr_dispatch *d, function *f, const hr_input *input);
+void hr_park_put_back(item *it);
+void hr_park_give_back(parked *p);
+void hr_park_give_all_back(cursor *c);
+void hr_park_resume(cursor *c);
+void hr_park_cancel_fetch(cursor *c);
+
+/* dispatch_window.c: what runs so long that it would hold the checkpoint back */
+void hr_window_open(hr_dispatch *d, cursor *c);
 
 #endif

@@ -3,6 +3,8 @@
 #include "broker/dispatch_priv.h"
 #include "core/envelope.h"
 
+#include <stdio.h>
+
 void hr_lane_push(function *f, uint32_t index, const item *what, bool at_front, uint64_t now_ns) {
     lane *l = &f->lanes[index];
     if (l->count == l->capacity) {
@@ -29,6 +31,31 @@ void hr_lane_push(function *f, uint32_t index, const item *what, bool at_front, 
     f->queued++;
 }
 
+static void drop_from_lane(function *f, lane *l, const cursor *c) {
+    uint32_t kept = 0;
+    for (uint32_t k = 0; k < l->count; k++) {
+        item *it = &l->ring[(l->first + k) & (l->capacity - 1)];
+        if (it->cursor != c) {
+            l->ring[(l->first + kept++) & (l->capacity - 1)] = *it;
+        } else {
+            if (it->parked != NULL) {
+                hr_park_put_back(it);
+            }
+            f->queued--;
+        }
+    }
+    l->count = kept;
+}
+
+/* Takes all events of the cursor out of the lanes; what of them is parked waits again. */
+void hr_cursor_unqueue(cursor *c) {
+    function *f = c->function;
+    for (uint32_t i = 0; i < f->policy.lanes && f->queued > 0; i++) {
+        drop_from_lane(f, &f->lanes[i], c);
+    }
+    hr_park_cancel_fetch(c);
+}
+
 uint32_t hr_lane_of(function *f, uint64_t key_hash) {
     if (f->policy.order == HR_ORDER_FEED) {
         return 0;
@@ -51,6 +78,18 @@ static bool was_settled(cursor *c, uint64_t position) {
     return c->range_at < c->range_count && c->ranges[c->range_at].from <= position;
 }
 
+/* Results go round in a cycle of from: the depth of the chain ends it. */
+static bool is_too_deep(const cursor *c, hr_slice envelope, int64_t *out_hops) {
+    hr_attribute hops;
+    uint32_t max = c->function->policy.max_hops;
+    if (max == 0 || !c->feed->policy.has_hops ||
+        !hr_envelope_attribute(envelope, HR_ATTRIBUTE_HOPS, &hops)) {
+        return false;
+    }
+    *out_hops = hops.number;
+    return *out_hops > (int64_t)max;
+}
+
 static void take_event(hr_dispatch *d, cursor *c, span *s, uint32_t index, uint64_t key_hash) {
     function *f = c->function;
     item it = {.cursor = c, .batch = s->batch, .span = s, .index = index, .key_hash = key_hash};
@@ -59,6 +98,16 @@ static void take_event(hr_dispatch *d, cursor *c, span *s, uint32_t index, uint6
     if (c->feed->policy.has_replays &&
         hr_envelope_attribute(hr_batch_envelope(s->batch, index), HR_ATTRIBUTE_REPLAY, &replay)) {
         it.replay = (uint32_t)replay.number;
+    }
+    int64_t hops = 0;
+    if (is_too_deep(c, hr_batch_envelope(s->batch, index), &hops)) {
+        char why[128];
+        int size = snprintf(why, sizeof why,
+                            "it is result %lld of a chain and max_hops is %u: break the cycle of "
+                            "from: or raise it, then replay",
+                            (long long)hops, (unsigned)f->policy.max_hops);
+        hr_item_dead(d, f, &it, "too many hops", hr_slice_of(why, (size_t)size), 0, false);
+        return;
     }
     hr_lane_push(f, hr_lane_of(f, key_hash), &it, false, d->now_ns);
 }
@@ -155,13 +204,23 @@ static const char *why_stalled(const hr_dispatch *d, const function *f) {
     if (f->policy.parked_max_bytes > 0 && f->parked_bytes >= f->policy.parked_max_bytes) {
         return "too many events wait for a retry (settings.parked.max_bytes)";
     }
-    if (f->policy.result_feed != 0) {
-        const feed *results = hr_dispatch_find_feed(d, f->policy.result_feed);
-        if (results->unsettled >= results->policy.max_bytes) {
-            return "the functions that take its results are behind (settings.journal.max_bytes)";
-        }
+    if (f->results != NULL && f->results->unsettled >= f->results->policy.max_bytes) {
+        return "the functions that take its results are behind (settings.journal.max_bytes)";
     }
     return NULL;
+}
+
+/* Pull: the starts of all functions are durable before the first dispatch (S17). If one went ahead,
+ * a crash would let the others begin where it stands. */
+static bool has_started(feed *f) {
+    if (!f->is_started) {
+        const cursor *c = f->cursors;
+        while (c != NULL && c->done >= c->start) {
+            c = c->next_of_feed;
+        }
+        f->is_started = c == NULL;
+    }
+    return f->is_started;
 }
 
 void hr_function_take(hr_dispatch *d, function *f) {
@@ -172,10 +231,15 @@ void hr_function_take(hr_dispatch *d, function *f) {
     for (bool any = true; any;) {
         any = false;
         for (cursor *c = f->cursors; c != NULL; c = c->next_of_function) {
-            if (!c->is_begun || c->feed->is_revoked ||
-                c->window + HR_BATCH_MAX > HR_WINDOW_EVENTS || f->queued >= HR_QUEUE_EVENTS ||
-                (c->feed->policy.pull && c->done == 0)) {
-                continue; /* pull: the start is durable before the first dispatch (S17) */
+            if (!c->is_begun || c->feed->is_revoked || f->queued >= HR_QUEUE_EVENTS ||
+                !has_started(c->feed)) {
+                continue;
+            }
+            if (c->window > d->window && c->stash == NULL && c->next >= c->feed->visible) {
+                continue;
+            }
+            if (c->window > d->window) {
+                hr_window_open(d, c);
             }
             hr_batch *batch = next_batch(d, c);
             if (batch != NULL) {
@@ -214,7 +278,7 @@ void hr_cursor_read(hr_dispatch *d, const hr_input *input) {
         return;
     }
     if (input->read.parked) {
-        hr_park_fetched(d, f, c, input);
+        hr_park_fetched(d, f, input);
         return;
     }
     c->is_reading = false;

@@ -166,6 +166,15 @@ static void end_run(run_writer *w) {
     w->from = w->to = 0;
 }
 
+static void add_run(run_writer *w, uint64_t from, uint64_t to) {
+    if (from < to) {
+        end_run(w);
+        w->from = from;
+        w->to = to;
+        end_run(w);
+    }
+}
+
 static void add_position(run_writer *w, uint64_t position) {
     if (position != w->to || w->to == 0) {
         end_run(w);
@@ -199,9 +208,8 @@ static void encode_settled(const cursor *c, run_writer *w) {
     w->base = checkpoint_low(c);
     for (size_t i = 0; i < c->dropped_count && c->dropped[i] < c->low; i++) {
         /* all but these is settled up to low */
-        w->from = c->dropped[i] + 1;
-        w->to = i + 1 < c->dropped_count && c->dropped[i + 1] < c->low ? c->dropped[i + 1] : c->low;
-        end_run(w);
+        bool is_last = i + 1 == c->dropped_count || c->dropped[i + 1] >= c->low;
+        add_run(w, c->dropped[i] + 1, is_last ? c->low : c->dropped[i + 1]);
     }
     for (const span *s = c->first; s != NULL; s = s->next) {
         for (uint32_t i = 0; i < s->batch->count; i++) {
@@ -212,16 +220,18 @@ static void encode_settled(const cursor *c, run_writer *w) {
         }
     }
     end_run(w);
+    size_t k = 0;
     for (size_t i = c->range_at; i < c->range_count; i++) {
-        uint64_t from = c->ranges[i].from < c->next ? c->next : c->ranges[i].from;
-        if (from < c->low) {
-            from = c->low;
+        uint64_t from = c->ranges[i].from;
+        from = from < c->next ? c->next : from;
+        from = from < w->base ? w->base : from;
+        for (; k < c->dropped_count && c->dropped[k] < c->ranges[i].to; k++) {
+            if (c->dropped[k] >= from) {
+                add_run(w, from, c->dropped[k]);
+                from = c->dropped[k] + 1;
+            }
         }
-        if (from < c->ranges[i].to && from >= w->base) {
-            w->from = from;
-            w->to = c->ranges[i].to;
-            end_run(w);
-        }
+        add_run(w, from, c->ranges[i].to);
     }
 }
 
@@ -284,11 +294,17 @@ static void flush_cursor(hr_dispatch *d, cursor *c) {
     hr_unit_submit(d, unit);
 }
 
+/* May a checkpoint of it be written? Only where it stands is known; for a feed that is away it is
+ * what the store had, with counters and rows of what is still parked. */
+bool hr_cursor_can_flush(const cursor *c) {
+    return (c->is_begun || c->low > 0) && !c->feed->is_fenced;
+}
+
 /* One unit a cursor at a time: while it is on its way the next one fills. */
 void hr_cursors_flush(hr_dispatch *d) {
     for (function *f = d->functions; f != NULL; f = f->next) {
         for (cursor *c = f->cursors; c != NULL; c = c->next_of_function) {
-            if (c->is_dirty && c->running == NULL && c->is_begun && !c->feed->is_gone) {
+            if (c->is_dirty && c->running == NULL && hr_cursor_can_flush(c)) {
                 flush_cursor(d, c);
             }
         }
@@ -297,10 +313,6 @@ void hr_cursors_flush(hr_dispatch *d) {
 
 static void settle_done(hr_dispatch *d, unit_box *unit) {
     cursor *c = unit->cursor;
-    c->running = NULL;
-    c->done = unit->sequence;
-    c->durable_low = unit->unit.low;
-    c->durable_settled = unit->unit.settled_count;
     for (size_t i = 0; i < unit->append_count; i++) {
         feed *f = hr_dispatch_find_feed(d, unit->appends[i]->feed);
         hr_feed_visible(f, unit->appends[i]);
@@ -316,7 +328,11 @@ static void settle_done(hr_dispatch *d, unit_box *unit) {
             d->options.note(d->options.note_data, &note);
         }
     }
-    hr_feed_settled(d, c->feed);
+    if (unit->unit.epoch == c->feed->policy.epoch) { /* else: the feed came back meanwhile */
+        c->durable_low = unit->unit.low;
+        c->durable_settled = unit->unit.settled_count;
+        hr_feed_settled(d, c->feed);
+    }
 }
 
 void hr_unit_done(hr_dispatch *d, unit_box *unit, hr_code result) {
@@ -327,14 +343,14 @@ void hr_unit_done(hr_dispatch *d, unit_box *unit, hr_code result) {
         hr_unit_free(unit);
         return;
     }
-    if (result == HR_OK) {
-        settle_done(d, unit);
-        hr_unit_free(unit);
-    } else if (result == HR_E_FENCED || result == HR_E_STOPPING) {
-        unit->cursor->running = NULL;
-        unit->cursor->done = unit->sequence;
-        if (result == HR_E_FENCED) {
-            unit->cursor->feed->is_gone = true;
+    cursor *c = unit->cursor;
+    if (result == HR_OK || result == HR_E_FENCED || result == HR_E_STOPPING) {
+        c->running = NULL;
+        c->done = unit->sequence;
+        if (result == HR_OK) {
+            settle_done(d, unit);
+        } else if (result == HR_E_FENCED && unit->unit.epoch == c->feed->policy.epoch) {
+            hr_feed_fence(d, c->feed);
         }
         hr_unit_free(unit);
     } else { /* a full disk even for what settles: keep it and try again */

@@ -47,7 +47,10 @@ hr_code hr_result_add(hr_results *results, const hr_runtime *runtime, const hr_c
     hr_attribute before;
     if (hr_envelope_attribute(hr_batch_envelope(ref->batch, ref->index), HR_ATTRIBUTE_HOPS,
                               &before)) {
-        hops.number = before.number + 1;
+        /* a stranger may have written it */
+        hops.number = before.number < 0           ? 1
+                      : before.number < INT32_MAX ? before.number + 1
+                                                  : INT32_MAX;
     }
     hr_fields fields = {
         .id = hr_slice_of(text.bytes, id_size),

@@ -33,11 +33,29 @@ static void note(void *data, const hr_note *n) {
     }
 }
 
+void fx_load_parked(fixture *fx, uint32_t feed) {
+    for (uint64_t position = 0; position < FX_EVENTS; position++) { /* ascending, as the store */
+        for (size_t i = 0; i < fx->parked_count; i++) {
+            const hr_row *row = &fx->parked[i].row;
+            if (row->position == position && (feed == 0 || row->feed == feed)) {
+                hr_dispatch_load_parked(fx->d, row);
+            }
+        }
+    }
+}
+
 void fx_start(fixture *fx) {
-    hr_dispatch_options options = {.note = note, .note_data = fx};
+    hr_dispatch_options options = {.note = note,
+                                   .note_data = fx,
+                                   .dead_max = fx->dead_max,
+                                   .dead_count = fx->dead_rows,
+                                   .window_events = fx->window};
     fx->d = hr_dispatch_new(&options);
-    for (uint32_t feed = 1; feed < FX_FEEDS; feed++) {
-        hr_feed_policy policy = {.id = feed, .next = fx->next[feed], .max_bytes = fx->max_bytes};
+    for (uint32_t feed = 1; feed < FX_PULL; feed++) {
+        hr_feed_policy policy = {.id = feed,
+                                 .has_hops = feed == FX_RESULTS,
+                                 .next = fx->next[feed],
+                                 .max_bytes = fx->max_bytes};
         if (feed == FX_IN && fx->dedupe) {
             policy.take_dedupe = hr_dedupe_new(1000, 60000);
         }
@@ -48,17 +66,15 @@ void fx_start(fixture *fx) {
             continue;
         }
         hr_dispatch_add_function(fx->d, &fx->functions[f]);
+        if (fx->takes[f] == FX_PULL) {
+            continue;
+        }
         fx_checkpoint *at = &fx->checkpoint[f][fx->takes[f]];
         hr_dispatch_take(fx->d, f, fx->takes[f], at->exists ? at->low : 0, 1,
                          hr_slice_of(at->settled, at->settled_size), &at->counters);
     }
-    for (uint64_t position = 0; position < FX_EVENTS; position++) { /* ascending, as the store */
-        for (size_t i = 0; i < fx->parked_count; i++) {
-            if (fx->parked[i].row.position == position) {
-                hr_dispatch_load_parked(fx->d, &fx->parked[i].row);
-            }
-        }
-    }
+    fx_add_pull(fx, true);
+    fx_load_parked(fx, 0);
     for (uint32_t f = 1; f < FX_FUNCTIONS; f++) {
         if (fx->takes[f] != 0) {
             hr_input room = {.kind = HR_IN_ROOM, .room = {.function = f, .slots = 3}};
@@ -76,6 +92,8 @@ static void end(fixture *fx) {
     hr_dispatch_free(fx->d);
     fx->d = NULL;
     fx->read_count = fx->call_count = 0;
+    fx->is_owned = fx->is_revoking = false;
+    fx->credit = 0;
     memset(fx->running, 0, sizeof fx->running);
 }
 
@@ -153,9 +171,17 @@ void fx_step(fixture *fx, hr_input *input) {
             break;
         case HR_DO_WANT:
             fx->want = act->events;
+            fx->credit += act->feed == FX_PULL ? act->events : 0;
             break;
         case HR_DO_SETTLED:
+            if (act->feed != FX_PULL || !fx->is_owned || act->low < fx->group) {
+                fx->broken = "a position was told that cannot be";
+            }
+            fx->group = act->low;
+            break;
         case HR_DO_REVOKED:
+            fx->is_owned = fx->is_revoking = false;
+            fx->revoked++;
             break;
         case HR_DO_READ: {
             HR_ASSERT(fx->read_count < 64 && act->read.position_count <= 256);
@@ -175,7 +201,7 @@ void fx_step(fixture *fx, hr_input *input) {
     }
 }
 
-static void add_event(hr_builder *builder, uint64_t id, uint64_t key) {
+void fx_pack(hr_builder *builder, uint64_t position, uint64_t id, uint64_t key, uint32_t hops) {
     char text[32], key_text[32];
     snprintf(text, sizeof text, "e%llu", (unsigned long long)id);
     snprintf(key_text, sizeof key_text, "k%llu", (unsigned long long)key);
@@ -184,13 +210,17 @@ static void add_event(hr_builder *builder, uint64_t id, uint64_t key) {
     if (key != 0) {
         fields.partition_key = hr_slice_text(key_text);
     }
-    HR_ASSERT(hr_builder_pack(builder, 0, &fields, NULL) == HR_OK);
+    hr_attribute depth = {
+        .name = hr_slice_text(HR_ATTRIBUTE_HOPS), .type = HR_ATTRIBUTE_INTEGER, .number = hops};
+    fields.extensions = &depth;
+    fields.extension_count = hops > 0 ? 1 : 0;
+    HR_ASSERT(hr_builder_pack(builder, position, &fields, NULL) == HR_OK);
 }
 
 void fx_offer(fixture *fx, uint64_t ticket, uint64_t first_id, uint32_t count, uint32_t keys) {
     hr_builder builder = {0};
     for (uint32_t i = 0; i < count; i++) {
-        add_event(&builder, first_id + i, keys == 0 ? 0 : (first_id + i) % keys);
+        fx_pack(&builder, 0, first_id + i, keys == 0 ? 0 : (first_id + i) % keys, 0);
     }
     hr_input input = {.kind = HR_IN_OFFER,
                       .offer = {.feed = FX_IN,
@@ -224,7 +254,7 @@ void fx_answer(fixture *fx, size_t index, hr_code failure, const hr_exception *e
         fx->running[call->function][fx->takes[call->function]][position] = false;
         if (with_results) {
             causes[i] = (uint16_t)i;
-            add_event(&builder, position, position % 3);
+            fx_pack(&builder, 0, position, position % 3, fx->hops);
         }
     }
     answer.take_results = hr_builder_finish(&builder, FX_RESULTS, 1);
@@ -244,7 +274,7 @@ static fx_parked *find_parked(fixture *fx, const hr_row *row) {
     return NULL;
 }
 
-static hr_batch *alone(uint32_t feed, uint64_t position, hr_slice envelope) {
+hr_batch *fx_alone(uint32_t feed, uint64_t position, hr_slice envelope) {
     hr_builder builder = {0};
     HR_ASSERT(hr_builder_add(&builder, position, envelope, NULL) == HR_OK);
     hr_batch *one = hr_builder_finish(&builder, feed, 1);
@@ -258,7 +288,7 @@ static void carry_out_row(fixture *fx, const hr_row *row) {
         if (p == NULL) {
             HR_ASSERT(fx->parked_count < FX_LIST);
             p = &fx->parked[fx->parked_count++];
-            p->one = alone(row->feed, row->position, row->bytes);
+            p->one = fx_alone(row->feed, row->position, row->bytes);
         }
         p->row = *row;
         p->row.bytes = hr_batch_envelope(p->one, 0);
@@ -268,6 +298,9 @@ static void carry_out_row(fixture *fx, const hr_row *row) {
         *p = fx->parked[--fx->parked_count];
     } else if (row->kind == HR_ROW_DEAD) {
         fx->dead_rows += row->state == 0 ? 1 : 0;
+        size_t size = row->reason.size < sizeof fx->reason - 1 ? row->reason.size : 0;
+        memcpy(fx->reason, size == 0 ? "" : (const char *)row->reason.bytes, size);
+        fx->reason[size] = '\0';
         fx->drop_rows += row->state == 0 ? 0 : 1;
     }
 }
@@ -281,8 +314,9 @@ static void carry_out(fixture *fx, hr_unit *unit) {
         for (uint32_t k = 0; k < batch->count; k++) {
             uint64_t position = batch->position[k];
             HR_ASSERT(position < FX_EVENTS && position >= fx->next[batch->feed]);
-            fx->journal[batch->feed][position] = (fx_event){
-                .exists = true, .one = alone(batch->feed, position, hr_batch_envelope(batch, k))};
+            fx->journal[batch->feed][position] =
+                (fx_event){.exists = true,
+                           .one = fx_alone(batch->feed, position, hr_batch_envelope(batch, k))};
             fx->next[batch->feed] = position + 1;
         }
     }
@@ -302,6 +336,9 @@ static void carry_out(fixture *fx, hr_unit *unit) {
 void fx_unit(fixture *fx, hr_code result) {
     hr_unit *unit = fx->units[0];
     memmove(fx->units, fx->units + 1, --fx->unit_count * sizeof *fx->units);
+    if (result == HR_OK && unit->feed == FX_PULL && unit->epoch != fx->epoch) {
+        result = HR_E_FENCED;
+    }
     if (result == HR_OK) {
         carry_out(fx, unit);
     }

@@ -7,8 +7,8 @@
 #include "broker/dispatch.h"
 #include "core/buffer.h"
 
-enum { FX_FEEDS = 3, FX_FUNCTIONS = 4, FX_EVENTS = 2048, FX_LIST = 4096 };
-enum { FX_IN = 1, FX_RESULTS = 2 };
+enum { FX_FEEDS = 4, FX_FUNCTIONS = 6, FX_EVENTS = 2048, FX_LIST = 4096 };
+enum { FX_IN = 1, FX_RESULTS = 2, FX_PULL = 3 };
 
 typedef struct fx_event {
     bool exists, corrupt;
@@ -45,6 +45,7 @@ typedef struct fixture {
     fx_checkpoint checkpoint[FX_FUNCTIONS][FX_FEEDS];
     fx_parked parked[FX_LIST];
     size_t parked_count, dead_rows, drop_rows;
+    char reason[64]; /* of the newest dead letter */
     /* on its way */
     hr_unit *units[FX_LIST];
     size_t unit_count;
@@ -56,13 +57,22 @@ typedef struct fixture {
     uint64_t durable_ticket, last_refused;
     hr_code refused_why;
     uint32_t refused, want, cancels;
+    /* the pull feed: what stands at its source is journal[FX_PULL], positions below next are there
+     */
+    uint32_t epoch;  /* the store's */
+    uint64_t group;  /* the group's offset: what was told by SETTLED; 0: nothing */
+    uint64_t sent;   /* the next to be delivered */
+    uint64_t credit; /* events that may be delivered */
+    bool is_owned, is_revoking;
+    uint32_t revoked; /* REVOKED so far */
     bool called[FX_FUNCTIONS][FX_FEEDS][FX_EVENTS], done[FX_FUNCTIONS][FX_FEEDS][FX_EVENTS];
     bool running[FX_FUNCTIONS][FX_FEEDS][FX_EVENTS];
     hr_function_policy functions[FX_FUNCTIONS];
     uint32_t takes[FX_FUNCTIONS]; /* the feed of each; 0: no such function */
     bool dedupe, keep_order;
-    uint64_t max_bytes, seed;
-    const char *broken; /* what a check found; NULL: nothing */
+    uint64_t max_bytes, dead_max, seed;
+    uint32_t window, hops; /* hops: what results carry */
+    const char *broken;    /* what a check found; NULL: nothing */
 } fixture;
 
 /* Zeroed memory with defaults; set functions and takes, then start. */
@@ -85,5 +95,19 @@ void fx_answer(fixture *fx, size_t call, hr_code failure, const hr_exception *ex
 void fx_unit(fixture *fx, hr_code result); /* the oldest unit ends */
 void fx_serve(fixture *fx);                /* the oldest read is answered */
 void fx_settle_store(fixture *fx);         /* all units and reads */
+
+/* The pull feed (dispatch_fixture_pull.c). */
+void fx_produce(fixture *fx, uint32_t count, uint32_t keys); /* at the source */
+void fx_assign(fixture *fx);                /* it becomes ours, from its position */
+void fx_deliver(fixture *fx, uint32_t max); /* within the credit */
+void fx_revoke(fixture *fx);
+void fx_forget(fixture *fx);
+void fx_other_owner(fixture *fx, uint64_t to); /* another daemon handles all up to position to */
+
+/* Shared by the files of the fixture. */
+hr_batch *fx_alone(uint32_t feed, uint64_t position, hr_slice envelope);
+void fx_pack(hr_builder *builder, uint64_t position, uint64_t id, uint64_t key, uint32_t hops);
+void fx_add_pull(fixture *fx, bool is_away);
+void fx_load_parked(fixture *fx, uint32_t feed); /* 0: all */
 
 #endif

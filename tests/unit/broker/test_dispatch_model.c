@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Random histories of a dispatcher with full disks, crashes and restarts; each must end with every
+/* Random histories of a dispatcher with full disks, crashes, restarts and a partition that
+ * comes and goes; each must end with every
  * event of every function settled once in the counters, in order, and nothing left. */
 #include "tests/unit/broker/dispatch_fixture.h"
 
@@ -26,6 +27,9 @@ static void set_up(fixture *fx, uint64_t seed) {
     fx->functions[3].order = fx_random(fx) % 2 == 0 ? HR_ORDER_FEED : HR_ORDER_KEY;
     fx->takes[1] = fx->takes[2] = FX_IN;
     fx->takes[3] = FX_RESULTS;
+    fx->takes[4] = fx->takes[5] = FX_PULL;
+    fx->functions[5].order = (hr_order)(fx_random(fx) % 3);
+    fx->window = fx_random(fx) % 2 == 0 ? 0 : 8;
     fx_start(fx);
 }
 
@@ -52,14 +56,38 @@ static void answer_anyhow(fixture *fx) {
     fx_answer(fx, at, HR_OK, exceptions, count, call->function == 1);
 }
 
+/* The partition comes and goes; while it is away another daemon may go on with it. */
+static void rebalance(fixture *fx) {
+    if (!fx->is_owned) {
+        uint64_t from = fx->group == 0 ? 1 : fx->group;
+        if (fx_random(fx) % 2 == 0) {
+            fx_other_owner(fx, from + fx_random(fx) % (fx->next[FX_PULL] - from + 1));
+        } else {
+            fx_assign(fx);
+        }
+    } else if (!fx->is_revoking) {
+        fx_revoke(fx);
+    } else {
+        fx_forget(fx);
+    }
+}
+
 static void drain(fixture *fx) {
     for (int round = 0; round < 3000 && fx->broken == NULL; round++) {
+        fx_settle_store(fx);
+        if (fx->is_revoking) {
+            fx_forget(fx);
+        } else if (!fx->is_owned) {
+            fx_assign(fx);
+        }
+        fx_deliver(fx, 64);
         fx_settle_store(fx);
         while (fx->call_count > 0) {
             fx_answer(fx, 0, HR_OK, NULL, 0, fx->calls[0]->function == 1);
             fx_settle_store(fx);
         }
-        if (fx->wake_ns == UINT64_MAX && fx->unit_count == 0 && fx->read_count == 0) {
+        bool has_all = fx->is_owned && !fx->is_revoking && fx->sent == fx->next[FX_PULL];
+        if (has_all && fx->wake_ns == UINT64_MAX && fx->unit_count == 0 && fx->read_count == 0) {
             return;
         }
         fx_wake(fx, fx->wake_ns == UINT64_MAX || fx->wake_ns <= fx->now_ms * 1000000u
@@ -82,6 +110,7 @@ static void check_end(fixture *fx) {
             }
         }
         const hr_counters *c = &fx->checkpoint[f][feed].counters;
+        events = feed == FX_PULL ? c->deliveries : events; /* the rest was another daemon's */
         uint64_t ends = c->delivered + c->filtered + c->dropped + c->dead + c->expired;
         if (ends != events) {
             fx->broken = "the counters do not add up";
@@ -108,8 +137,14 @@ static const char *run(uint64_t seed) {
             answer_anyhow(fx);
         } else if (dice < 75 && fx->unit_count > 0) {
             fx_unit(fx, fx_random(fx) % 12 == 0 ? HR_E_STORE_FULL : HR_OK);
-        } else if (dice < 85 && fx->read_count > 0) {
+        } else if (dice < 82 && fx->read_count > 0) {
             fx_serve(fx);
+        } else if (dice < 85) {
+            fx_produce(fx, (uint32_t)(fx_random(fx) % 6), 4);
+        } else if (dice < 89) {
+            fx_deliver(fx, (uint32_t)(1 + fx_random(fx) % 6));
+        } else if (dice < 92) {
+            rebalance(fx);
         } else if (dice < 98) {
             fx_wake(fx, fx_random(fx) % 60);
         } else {
@@ -127,7 +162,7 @@ static void any_history_ends_with_every_event_settled_once_and_in_order(void **s
     (void)state;
     const char *only = getenv("HEADRACE_SEED");
     uint64_t first = only == NULL ? 1 : strtoull(only, NULL, 10);
-    for (uint64_t seed = first; seed < (only == NULL ? 2001 : first + 1); seed++) {
+    for (uint64_t seed = first; seed < (only == NULL ? 3001 : first + 1); seed++) {
         const char *broken = run(seed);
         if (broken != NULL) {
             fail_msg("seed %llu: %s", (unsigned long long)seed, broken);

@@ -59,6 +59,117 @@ static void s7_a_retry_is_parked_at_once_and_the_checkpoint_passes(void **state)
     fx_free(fx);
 }
 
+/* Ten events of which the first runs and runs, in a window of four. */
+static fixture *full_window(void) {
+    fixture *fx = one_function();
+    fx->window = 4;
+    fx->functions[1].batch_size = 1;
+    fx_start(fx);
+    for (uint64_t i = 1; i <= 10; i++) {
+        fx_offer(fx, i, i, 1, 0);
+        fx_settle_store(fx);
+        while (fx->call_count > 1) {
+            fx_answer(fx, 1, HR_OK, NULL, 0, false);
+            fx_settle_store(fx);
+        }
+    }
+    return fx;
+}
+
+static void s7_an_event_that_still_runs_when_it_leaves_the_window_is_parked(void **state) {
+    (void)state;
+    fixture *fx = full_window();
+    assert_int_equal(fx->calls[0]->events[0].batch->position[0], 1);
+    assert_true(fx->checkpoint[1][FX_IN].low > 6); /* it does not wait for the first */
+    assert_int_equal(fx->parked[0].row.position, 1);
+    assert_int_equal(fx->parked[0].row.state, HR_PARKED_RUNNING);
+    fx_answer(fx, 0, HR_OK, NULL, 0, false);
+    fx_settle_store(fx);
+    while (fx->call_count > 0) {
+        fx_answer(fx, 0, HR_OK, NULL, 0, false);
+        fx_settle_store(fx);
+    }
+    assert_int_equal(fx->parked_count, 0);
+    assert_int_equal(fx->checkpoint[1][FX_IN].low, 11);
+    assert_int_equal(fx->checkpoint[1][FX_IN].counters.delivered, 10);
+    fx_free(fx);
+}
+
+static void s7_what_was_parked_as_running_is_retried_after_a_restart(void **state) {
+    (void)state;
+    fixture *fx = full_window();
+    fx_restart(fx);
+    fx_settle_store(fx);
+    bool again = false;
+    for (size_t i = 0; i < fx->call_count; i++) {
+        again = again || fx->calls[i]->events[0].batch->position[0] == 1;
+    }
+    assert_true(again);
+    fx_free(fx);
+}
+
+static void s7_what_ran_out_of_the_window_and_fails_waits_like_others(void **state) {
+    (void)state;
+    fixture *fx = full_window();
+    fx_answer(fx, 0, HR_OK, &(hr_exception){.outcome = HR_OUTCOME_RETRY, .after_ms = -1}, 1, false);
+    fx_settle_store(fx);
+    assert_int_equal(fx->parked[0].row.position, 1);
+    assert_int_equal(fx->parked[0].row.state, HR_PARKED_RETRY);
+    assert_int_equal(fx->parked[0].row.attempt, 1);
+    fx_free(fx);
+}
+
+static void a_result_too_deep_in_a_chain_is_a_dead_letter(void **state) {
+    (void)state;
+    fixture *fx = one_function();
+    fx->functions[1].result_feed = FX_RESULTS;
+    fx->functions[2] = fx->functions[1];
+    fx->functions[2].id = 2;
+    fx->functions[2].result_feed = 0;
+    fx->functions[2].max_hops = 3;
+    fx->takes[2] = FX_RESULTS;
+    fx_start(fx);
+    fx_settle_store(fx);
+    fx_offer(fx, 1, 1, 2, 0);
+    fx_settle_store(fx);
+    fx->hops = 3;
+    fx_answer(fx, 0, HR_OK, NULL, 0, true);
+    fx_settle_store(fx);
+    assert_int_equal(fx->call_count, 2);
+    assert_int_equal(fx->dead_rows, 0);
+    fx->hops = 4;
+    fx_answer(fx, fx->calls[0]->function == 1 ? 0 : 1, HR_OK, NULL, 0, true);
+    fx_settle_store(fx);
+    assert_int_equal(fx->call_count, 1);
+    assert_int_equal(fx->dead_rows, 1);
+    assert_string_equal(fx->reason, "too many hops");
+    assert_int_equal(fx->checkpoint[2][FX_RESULTS].counters.dead, 1);
+    fx_free(fx);
+}
+
+static void the_count_of_attempts_stays_within_its_sixteen_bits(void **state) {
+    (void)state;
+    fixture *fx = one_function();
+    fx->functions[1].retry.attempts = 0;
+    fx_start(fx);
+    fx_offer(fx, 1, 1, 1, 0);
+    fx_settle_store(fx);
+    hr_exception retry = {.outcome = HR_OUTCOME_RETRY, .after_ms = -1};
+    fx_answer(fx, 0, HR_OK, &retry, 1, false);
+    fx_settle_store(fx);
+    fx->parked[0].row.attempt = 65533;
+    fx_restart(fx);
+    for (int i = 0; i < 4; i++) {
+        fx_wake(fx, 60000);
+        fx_settle_store(fx);
+        assert_int_equal(fx->call_count, 1);
+        assert_int_equal(fx->calls[0]->events[0].attempt, i == 0 ? 65534 : 65535);
+        fx_answer(fx, 0, HR_OK, &retry, 1, false);
+        fx_settle_store(fx);
+    }
+    fx_free(fx);
+}
+
 static void s16_a_duplicate_is_not_acknowledged_when_its_first_copy_was_refused(void **state) {
     (void)state;
     fixture *fx = one_function();
@@ -83,6 +194,11 @@ static void s16_a_duplicate_is_not_acknowledged_when_its_first_copy_was_refused(
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(s7_a_retry_is_parked_at_once_and_the_checkpoint_passes),
+        cmocka_unit_test(s7_an_event_that_still_runs_when_it_leaves_the_window_is_parked),
+        cmocka_unit_test(s7_what_was_parked_as_running_is_retried_after_a_restart),
+        cmocka_unit_test(s7_what_ran_out_of_the_window_and_fails_waits_like_others),
+        cmocka_unit_test(a_result_too_deep_in_a_chain_is_a_dead_letter),
+        cmocka_unit_test(the_count_of_attempts_stays_within_its_sixteen_bits),
         cmocka_unit_test(s9_a_crash_of_many_charges_nobody_and_calls_singly),
         cmocka_unit_test(s16_a_duplicate_is_not_acknowledged_when_its_first_copy_was_refused),
     };
