@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "app/history.h"
 
+#include "app/note_ring.h"
 #include "core/log.h"
 #include "core/memory.h"
 #include "core/time_text.h"
@@ -12,12 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { TEXT_MAX = 400, ID_MAX = 200, BUCKETS = 256, LOG_FILES = 4 };
-
-typedef struct entry {
-    hr_note note; /* batch is not kept, text points to own memory */
-    char *id, *subject, *text;
-} entry;
+enum { NOTE_BYTES = 8 << 20, BUCKETS = 256, LOG_FILES = 4 };
 
 typedef struct line {
     char *function, *event_id, *text;
@@ -38,8 +34,7 @@ typedef struct last {
 
 struct hr_history {
     hr_names names;
-    entry *notes;
-    uint64_t next_note;
+    hr_note_ring *notes;
     line *lines;
     uint64_t next_line;
     hr_tap *taps;
@@ -69,7 +64,7 @@ static const char *note_name(hr_note_kind kind) {
 hr_history *hr_history_new(const hr_names *names, const char *log_dir, uint64_t max_bytes) {
     hr_history *history = hr_alloc(sizeof *history);
     history->names = *names;
-    history->notes = hr_alloc_array(HR_HISTORY_NOTES, sizeof *history->notes);
+    history->notes = hr_note_ring_new(HR_HISTORY_NOTES, NOTE_BYTES);
     history->lines = hr_alloc_array(HR_HISTORY_LINES, sizeof *history->lines);
     history->log_dir = hr_copy_text(log_dir);
     history->max_bytes = max_bytes;
@@ -87,18 +82,9 @@ static void free_line(line *l) {
     hr_free(l->text);
 }
 
-static void free_entry(entry *e) {
-    hr_free(e->id);
-    hr_free(e->subject);
-    hr_free(e->text);
-}
-
 void hr_history_free(hr_history *take_history) {
     if (take_history == NULL) {
         return;
-    }
-    for (size_t i = 0; i < HR_HISTORY_NOTES; i++) {
-        free_entry(&take_history->notes[i]);
     }
     for (size_t i = 0; i < HR_HISTORY_LINES; i++) {
         free_line(&take_history->lines[i]);
@@ -106,7 +92,7 @@ void hr_history_free(hr_history *take_history) {
     if (take_history->fd >= 0) {
         close(take_history->fd);
     }
-    hr_free(take_history->notes);
+    hr_note_ring_free(take_history->notes);
     hr_free(take_history->lines);
     hr_free(take_history->latencies);
     hr_free(take_history->lasts);
@@ -119,36 +105,42 @@ static json_t *text_json(const char *text) {
     return json == NULL ? json_string("(not UTF-8)") : json;
 }
 
-static json_t *to_json(const hr_history *history, const entry *e) {
+static json_t *slice_json(hr_slice text) {
+    json_t *json = json_stringn((const char *)text.bytes, text.size);
+    return json == NULL ? json_string("(not UTF-8)") : json;
+}
+
+static json_t *to_json(const hr_history *history, const hr_kept_note *kept) {
+    const hr_note *note = &kept->note;
     char stamp[HR_TIME_TEXT];
-    hr_time_print(e->note.real_us, stamp);
-    json_t *json = json_pack("{s:s, s:s, s:o}", "time", stamp, "what", note_name(e->note.kind),
-                             "id", text_json(e->id == NULL ? "" : e->id));
-    const char *from = history->names.feed(history->names.data, e->note.feed);
+    hr_time_print(note->real_us, stamp);
+    json_t *json = json_pack("{s:s, s:s, s:o}", "time", stamp, "what", note_name(note->kind), "id",
+                             slice_json(kept->id));
+    const char *from = history->names.feed(history->names.data, note->feed);
     json_object_set_new(json, "from", json_string(from == NULL ? "?" : from));
-    if (e->note.function != 0) {
-        const char *to = history->names.function(history->names.data, e->note.function);
+    if (note->function != 0) {
+        const char *to = history->names.function(history->names.data, note->function);
         json_object_set_new(json, "function", json_string(to == NULL ? "?" : to));
     }
-    if (e->subject != NULL && e->subject[0] != '\0') {
-        json_object_set_new(json, "subject", text_json(e->subject));
+    if (kept->subject.size > 0) {
+        json_object_set_new(json, "subject", slice_json(kept->subject));
     }
-    if (e->note.position != 0) {
-        json_object_set_new(json, "position", json_integer((json_int_t)e->note.position));
+    if (note->position != 0) {
+        json_object_set_new(json, "position", json_integer((json_int_t)note->position));
     }
-    if (e->note.attempt != 0) {
-        json_object_set_new(json, "attempt", json_integer(e->note.attempt));
-        json_object_set_new(json, "attempts_max", json_integer(e->note.attempts_max));
+    if (note->attempt != 0) {
+        json_object_set_new(json, "attempt", json_integer(note->attempt));
+        json_object_set_new(json, "attempts_max", json_integer(note->attempts_max));
     }
-    if (e->note.took_ns != 0) {
-        json_object_set_new(json, "took_ms", json_real((double)e->note.took_ns / 1e6));
+    if (note->took_ns != 0) {
+        json_object_set_new(json, "took_ms", json_real((double)note->took_ns / 1e6));
     }
-    if (e->note.due_ms != 0) {
-        hr_time_print(e->note.due_ms * 1000, stamp);
+    if (note->due_ms != 0) {
+        hr_time_print(note->due_ms * 1000, stamp);
         json_object_set_new(json, "due", json_string(stamp));
     }
-    if (e->text != NULL && e->text[0] != '\0') {
-        json_object_set_new(json, "text", text_json(e->text));
+    if (note->text.size > 0) {
+        json_object_set_new(json, "text", slice_json(note->text));
     }
     return json;
 }
@@ -192,13 +184,9 @@ static uint64_t bucket_ns(size_t bucket) {
     return (uint64_t)(4 + bucket % 4) << (bucket / 4 - 2);
 }
 
-static char *cut(hr_slice text, size_t max) {
-    return text.size == 0 ? NULL : hr_copy_bytes(text.bytes, text.size < max ? text.size : max);
-}
-
 /* At most a line a second: a flood of them must not become one of the log. */
-static void log_dead(hr_history *history, const entry *e) {
-    if (e->note.real_us - history->told_us < 1000000) {
+static void log_dead(hr_history *history, const hr_note *note) {
+    if (note->real_us - history->told_us < 1000000) {
         history->untold++;
         return;
     }
@@ -206,40 +194,21 @@ static void log_dead(hr_history *history, const entry *e) {
     if (history->untold > 0) {
         snprintf(more, sizeof more, " (and %llu more before)", (unsigned long long)history->untold);
     }
-    const char *name = history->names.function(history->names.data, e->note.function);
-    hr_log(HR_LOG_WARN, name == NULL ? "dlq" : name, "gave up %s: %s%s; headrace dlq",
-           e->id == NULL ? "an event" : e->id, e->text == NULL ? "expired" : e->text, more);
-    history->told_us = e->note.real_us;
+    const char *name = history->names.function(history->names.data, note->function);
+    hr_slice id =
+        note->batch == NULL ? hr_slice_text("an event") : hr_batch_id(note->batch, note->index);
+    hr_slice text = note->text.size == 0 ? hr_slice_text("expired") : note->text;
+    hr_log(HR_LOG_WARN, name == NULL ? "dlq" : name, "gave up %.*s: %.*s%s; headrace dlq",
+           (int)(id.size < HR_NOTE_ID_MAX ? id.size : HR_NOTE_ID_MAX), (const char *)id.bytes,
+           (int)(text.size < HR_NOTE_TEXT_MAX ? text.size : HR_NOTE_TEXT_MAX),
+           (const char *)text.bytes, more);
+    history->told_us = note->real_us;
     history->untold = 0;
 }
 
-void hr_history_note(void *data, const hr_note *note) {
-    hr_history *history = data;
-    entry *e = &history->notes[history->next_note++ % HR_HISTORY_NOTES];
-    free_entry(e);
-    *e = (entry){.note = *note};
-    if (note->batch != NULL) {
-        e->id = cut(hr_batch_id(note->batch, note->index), ID_MAX);
-        e->subject = cut(hr_batch_subject(note->batch, note->index), ID_MAX);
-    }
-    e->text = cut(note->text, TEXT_MAX);
-    e->note.batch = NULL;
-    e->note.text = (hr_slice){0};
-    if (note->kind == HR_NOTE_STORED || note->kind == HR_NOTE_RESULT) {
-        remember_last(history, note->feed, note->real_us);
-    }
-    if (note->kind == HR_NOTE_DEAD || note->kind == HR_NOTE_EXPIRED) {
-        log_dead(history, e);
-    }
-    if (note->took_ns != 0) {
-        latency *l = latency_of(history, note->function);
-        l->count++;
-        l->bucket[bucket_of(note->took_ns)]++;
-    }
-    if (history->taps == NULL) {
-        return;
-    }
-    json_t *json = to_json(history, e);
+static void show_taps(const hr_history *history) {
+    hr_kept_note kept = hr_note_ring_get(history->notes, hr_note_ring_next(history->notes) - 1);
+    json_t *json = to_json(history, &kept);
     for (hr_tap *tap = history->taps, *next = NULL; tap != NULL; tap = next) {
         next = tap->next;
         const char *from = json_string_value(json_object_get(json, "from"));
@@ -250,6 +219,25 @@ void hr_history_note(void *data, const hr_note *note) {
         }
     }
     json_decref(json);
+}
+
+void hr_history_note(void *data, const hr_note *note) {
+    hr_history *history = data;
+    hr_note_ring_add(history->notes, note);
+    if (note->kind == HR_NOTE_STORED || note->kind == HR_NOTE_RESULT) {
+        remember_last(history, note->feed, note->real_us);
+    }
+    if (note->kind == HR_NOTE_DEAD || note->kind == HR_NOTE_EXPIRED) {
+        log_dead(history, note);
+    }
+    if (note->took_ns != 0) {
+        latency *l = latency_of(history, note->function);
+        l->count++;
+        l->bucket[bucket_of(note->took_ns)]++;
+    }
+    if (history->taps != NULL) {
+        show_taps(history);
+    }
 }
 
 static json_t *line_json(const line *l) {
@@ -310,12 +298,16 @@ static void write_line(hr_history *history, const line *l) {
     json_decref(json);
 }
 
+static char *cut(hr_slice text, size_t max) {
+    return text.size == 0 ? NULL : hr_copy_bytes(text.bytes, text.size < max ? text.size : max);
+}
+
 void hr_history_line(hr_history *history, const char *function, hr_slice event_id, int attempt,
                      int level, hr_slice text, int64_t real_us) {
     line *l = &history->lines[history->next_line++ % HR_HISTORY_LINES];
     free_line(l);
     *l = (line){.function = hr_copy_text(function),
-                .event_id = cut(event_id, ID_MAX),
+                .event_id = cut(event_id, HR_NOTE_ID_MAX),
                 .text = hr_copy_bytes(text.bytes, text.size < 4096 ? text.size : 4096),
                 .attempt = attempt,
                 .level = level,
@@ -346,12 +338,13 @@ void hr_history_lines(const hr_history *history, const char *function, hr_slice 
 
 json_t *hr_history_trace(const hr_history *history, const char *event_id) {
     json_t *array = json_array();
-    uint64_t first =
-        history->next_note > HR_HISTORY_NOTES ? history->next_note - HR_HISTORY_NOTES : 0;
-    for (uint64_t i = first; i < history->next_note; i++) {
-        const entry *e = &history->notes[i % HR_HISTORY_NOTES];
-        if (e->id != NULL && strcmp(e->id, event_id) == 0) {
-            json_array_append_new(array, to_json(history, e));
+    hr_slice id = hr_slice_text(event_id);
+    id.size = id.size < HR_NOTE_ID_MAX ? id.size : HR_NOTE_ID_MAX; /* as it was kept */
+    uint64_t next = hr_note_ring_next(history->notes);
+    for (uint64_t i = hr_note_ring_first(history->notes); i < next; i++) {
+        hr_kept_note kept = hr_note_ring_get(history->notes, i);
+        if (kept.id.size > 0 && hr_slice_equal(kept.id, id)) {
+            json_array_append_new(array, to_json(history, &kept));
         }
     }
     return array;

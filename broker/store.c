@@ -257,6 +257,7 @@ static bool tidy(hr_store *store) {
 }
 
 static void *run_thread(void *data) {
+    pthread_setname_np(pthread_self(), "hr-store");
     hr_store *store = data;
     bool is_tidy = false;
     for (;;) {

@@ -243,6 +243,7 @@ static void run_call(thread *t) {
 static void *run(void *data) {
     thread *t = data;
     const headrace_handler *handler = t->pool->handler;
+    pthread_setname_np(pthread_self(), "hr-native");
     stack_t stack = {.ss_sp = hr_alloc(FAULT_STACK_BYTES), .ss_size = FAULT_STACK_BYTES};
     sigaltstack(&stack, NULL); /* an overflow of the thread's own is told too */
     if (open_state(t)) {

@@ -420,6 +420,7 @@ static void start_anew(kafka_trigger *self) {
 }
 
 static void *run(void *data) {
+    pthread_setname_np(pthread_self(), "hr-kafka");
     kafka_trigger *self = data;
     while (!atomic_load(&self->is_stopping)) {
         if (self->is_fatal) {
