@@ -164,7 +164,6 @@ static void on_gone(worker *w, const char *why) {
 
 static void on_answer(worker *w, hr_slice body) {
     pool *p = w->pool;
-    hr_lines_drain(w->lines); /* what was printed before it answered belongs to these events */
     hr_error err = {0};
     hr_lines_drain(w->lines); /* what it printed before belongs to this call */
     hr_code code = hr_frame_answer(body, &p->runtime, w->call, w->sent, p->wire, &err);

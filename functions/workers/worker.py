@@ -28,6 +28,7 @@ _CALL = struct.Struct("<6I")
 _EVENT = struct.Struct("<13I")
 _PAIR = struct.Struct("<2I")
 _HASH = struct.Struct("<Q")
+_SIZE = struct.Struct("<I")
 _EXCEPTION = struct.Struct("<IIqI")
 _RESULT = struct.Struct("<6I")
 _LOG = struct.Struct("<4I")
@@ -47,62 +48,66 @@ def _begin(event):
     _current.set(event)
 
 
-class Event:
-    """One event: attributes by name or by key; data decoded when it is JSON, raw the bytes as they came."""
+_PARTS = {"id": 0, "source": 1, "type": 2, "subject": 3, "time": 4, "content_type": 5, "key": 6, "raw": 7}
 
-    __slots__ = ("id", "source", "type", "subject", "time", "content_type", "key", "extensions",
-                 "raw", "attempt", "replay", "_flags", "_data", "_decoded", "_key_hash")
+
+class Event:
+    """One event: attributes by name or by key; data decoded when it is JSON, raw the bytes as they came.
+
+    What the handler does not ask for is not read: a slot is filled by __getattr__ at its first use."""
+
+    __slots__ = (*_PARTS, "attempt", "replay", "data", "extensions", "_record", "_fields", "_key_hash")
 
     def __init__(self, record):
-        fields = _EVENT.unpack_from(record)
-        (_, self.attempt, self.replay, self._flags, id_, source, type_, subject, time_, content, key,
-         data, count) = fields
-        at = _EVENT.size
+        self._record = record
+        self._fields = fields = _EVENT.unpack_from(record)
+        self.attempt = fields[1]
+        self.replay = fields[2]
+        self.id = record[_EVENT.size:_EVENT.size + fields[4]].decode()
 
-        def take(size):
-            nonlocal at
-            at += size
-            return bytes(record[at - size:at])
+    def _read_data(self):
+        flags = self._fields[3]
+        if flags & JSON:
+            return json.loads(self.raw) if self.raw else None
+        return self.raw.decode() if flags & TEXT else self.raw
 
-        self.id = take(id_).decode()
-        self.source = take(source).decode()
-        self.type = take(type_).decode()
-        self.subject = take(subject).decode()
-        self.time = take(time_).decode()
-        self.content_type = take(content).decode()
-        self.key = take(key).decode()
-        self.raw = take(data)
+    def _read_rest(self):
+        record = self._record
+        at = _EVENT.size + sum(self._fields[4:12])
         self.extensions = {}
-        for _ in range(count):
+        for _ in range(self._fields[12]):
             name, value = _PAIR.unpack_from(record, at)
             at += _PAIR.size
-            name = take(name).decode()
-            self.extensions[name] = take(value).decode()
+            self.extensions[record[at:at + name].decode()] = record[at + name:at + name + value].decode()
+            at += name + value
         self._key_hash = _HASH.unpack_from(record, at)[0] if len(record) - at >= _HASH.size else 0
-        self._data = None
-        self._decoded = False
-
-    @property
-    def data(self):
-        if not self._decoded:
-            if self._flags & JSON:
-                self._data = json.loads(self.raw) if self.raw else None
-            elif self._flags & TEXT:
-                self._data = self.raw.decode()
-            else:
-                self._data = self.raw
-            self._decoded = True
-        return self._data
 
     def __getattr__(self, name):
+        part = _PARTS.get(name)
+        if part is not None:
+            at = _EVENT.size + sum(self._fields[4:4 + part])
+            value = self._record[at:at + self._fields[4 + part]]
+            value = value if name == "raw" else value.decode()
+            setattr(self, name, value)
+            return value
+        if name == "data":
+            self.data = self._read_data()
+            return self.data
+        if name in ("extensions", "_key_hash"):
+            self._read_rest()
+            return getattr(self, name)
         try:
-            return self.extensions[name]
+            if not name.startswith("_"):
+                return self.extensions[name]
+            raise KeyError(name)
         except KeyError:
             raise AttributeError(f"the event has no attribute {name!r}") from None
 
     def __getitem__(self, name):
         if name in self.extensions:
             return self.extensions[name]
+        if name.startswith("_"):
+            raise KeyError(name)
         try:
             return getattr(self, name)
         except AttributeError:
@@ -209,7 +214,7 @@ class Tagged(io.TextIOBase):
         self._link = link
         self._level = level
         self._plain = plain  # what it replaces: the daemon takes its lines too
-        self._rest = ""
+        self.rest = ""
 
     def writable(self):
         return True
@@ -222,16 +227,16 @@ class Tagged(io.TextIOBase):
         return self._plain.buffer
 
     def write(self, text):
-        self._rest += text
-        while "\n" in self._rest:
-            line, self._rest = self._rest.split("\n", 1)
+        self.rest += text
+        while "\n" in self.rest:
+            line, self.rest = self.rest.split("\n", 1)
             self._link.log(self._level, line)
         return len(text)
 
     def flush(self):
-        if self._rest:
-            self._link.log(self._level, self._rest)
-            self._rest = ""
+        if self.rest:
+            self._link.log(self._level, self.rest)
+            self.rest = ""
 
 
 def _result(cause, value, type="", subject="", content_type=""):
@@ -333,8 +338,9 @@ class Answer:
 
 
 class Worker:
-    def __init__(self, link, handler, is_batch):
+    def __init__(self, link, outputs, handler, is_batch):
         self.link = link
+        self.outputs = outputs
         self.handler = handler
         self.is_batch = is_batch
         self.loop = None
@@ -355,7 +361,7 @@ class Worker:
     def one_by_one(self, events, context, handle):
         answer = Answer(events)
         for index, event in enumerate(events):
-            if not answer.may_run(index):
+            if answer.failed and not answer.may_run(index):
                 continue
             _begin((event.id, event.attempt))
             context.attempt, context._cause, context._results = event.attempt, index, []
@@ -368,9 +374,11 @@ class Worker:
             except Exception as error:  # whatever the handler throws is its answer
                 answer.fail(index, error)
             else:
-                answer.give(index, context._results)
-            sys.stdout.flush()
-            sys.stderr.flush()
+                if context._results:
+                    answer.give(index, context._results)
+            for out in self.outputs:
+                if out.rest:
+                    out.flush()
         return answer
 
     def outcomes(self, events, context):
@@ -397,25 +405,27 @@ class Worker:
         for result in context._results:
             emitted.setdefault(_RESULT.unpack_from(result)[0], []).append(result)
         for index, outcome in enumerate(outcomes):
-            if not answer.may_run(index):
+            if answer.failed and not answer.may_run(index):
                 continue
             if isinstance(outcome, BaseException):
                 answer.fail(index, outcome)
-            else:
-                own = emitted.get(index, [])
-                answer.give(index, own if outcome is None else own + [_result(index, outcome)])
-        sys.stdout.flush()
-        sys.stderr.flush()
+                continue
+            own = emitted.get(index, [])
+            if outcome is not None:
+                own.append(_result(index, outcome))
+            if own:
+                answer.give(index, own)
+        for out in self.outputs:
+            out.flush()
         return answer
 
     def answer(self, call, body):
         count, version, lane, timeout_ms, window, state = _CALL.unpack_from(body)
         at = _CALL.size + window + state
         events = []
-        view = memoryview(body)
         for _ in range(count):
-            (size,) = struct.unpack_from("<I", body, at)
-            events.append(Event(view[at:at + size]))
+            (size,) = _SIZE.unpack_from(body, at)
+            events.append(Event(body[at:at + size]))
             at += size
         context = Context(self.link, os.environ.get("HEADRACE_FUNCTION", ""), version, lane,
                           time.time() + timeout_ms / 1000, events)
@@ -442,15 +452,15 @@ def _load(path, name):
 
 def main():
     link = Link(int(os.environ.pop("HEADRACE_FD")))
-    sys.stdout = Tagged(link, INFO, sys.stdout)
-    sys.stderr = Tagged(link, ERROR, sys.stderr)
+    outputs = (Tagged(link, INFO, sys.stdout), Tagged(link, ERROR, sys.stderr))
+    sys.stdout, sys.stderr = outputs
     try:
         handler, is_batch = _load(sys.argv[1], sys.argv[2])
     except BaseException as error:
         why = _place(error).encode("utf-8", "replace")
         link.send(HELLO, 0, _PAIR.pack(0, len(why)) + why)
         return 1
-    worker = Worker(link, handler, is_batch)
+    worker = Worker(link, outputs, handler, is_batch)
     link.send(HELLO, 0, _PAIR.pack(1 if is_batch else 0, 0))
     while True:
         frame = link.receive()

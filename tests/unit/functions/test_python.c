@@ -46,6 +46,28 @@ static void a_return_value_is_a_result_with_a_stable_id(void **state) {
     assert_string_equal(bench_part(hr_batch_id(bench.results, 0)), "e1/hot/1/r3");
 }
 
+static void an_event_answers_to_each_of_its_names(void **state) {
+    (void)state;
+    open_python("import copy\n"
+                "def handle(event):\n"
+                "    twin = copy.deepcopy(event)\n"
+                "    assert twin.subject == event.subject == event['subject'] == 'room 1'\n"
+                "    assert event.type == 'test.reading' and event.source == 'test/source'\n"
+                "    assert event.content_type == 'application/json' and event.key == 'k'\n"
+                "    assert event.time == '' and event.attempt == 1 and event.replay == 0\n"
+                "    assert event.floor == event['floor'] == event.extensions['floor'] == '2'\n"
+                "    assert event.get('none') is None and event.get('_record', 7) == 7\n"
+                "    assert not hasattr(event, 'none') and not hasattr(event, '_none')\n"
+                "    assert event.raw == b'{\"c\": 21}' and event.data is event.data\n"
+                "    event.data['c'] = 22\n"
+                "    return event.data\n");
+    bench_wait_room(&bench, 1);
+    bench_event(&bench, "e1", "k", "{\"c\": 21}");
+    bench_call(&bench);
+    assert_string_equal(bench.why, "");
+    assert_string_equal(bench_part(hr_batch_data(bench.results, 0)), "{\"c\": 22}");
+}
+
 static void outcomes_are_per_event_and_later_ones_of_a_failed_key_are_not_run(void **state) {
     (void)state;
     open_python("import headrace\n"
@@ -343,6 +365,7 @@ int main(void) {
     signal(SIGPIPE, SIG_IGN);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(a_return_value_is_a_result_with_a_stable_id, tear_down),
+        cmocka_unit_test_teardown(an_event_answers_to_each_of_its_names, tear_down),
         cmocka_unit_test_teardown(outcomes_are_per_event_and_later_ones_of_a_failed_key_are_not_run,
                                   tear_down),
         cmocka_unit_test_teardown(what_a_handler_prints_carries_the_events_id, tear_down),
