@@ -27,6 +27,7 @@ typedef struct hr_mqtt_message {
     hr_mqtt_property *properties; /* user properties, in order */
     size_t property_count;
     size_t cost; /* bytes it counts for */
+    int qos;     /* as delivered */
     bool is_retained;
 } hr_mqtt_message;
 

@@ -63,6 +63,7 @@ static hr_mqtt_message *copy_message(const char *name, size_t name_size,
             self->content_type = put(&at, one->value.data.data, (size_t)one->value.data.len);
         }
     }
+    self->qos = from->qos;
     self->is_retained = from->retained != 0;
     self->received_us = hr_real_us();
     self->cost = head + size;

@@ -158,8 +158,8 @@ static void add_attribute(hr_fields *fields, hr_attribute *all, hr_slice name, h
  * room is made before. */
 static void add_properties(mqtt_trigger *it, const hr_mqtt_message *message, hr_fields *fields,
                            hr_attribute *all) {
-    static const char *const fixed[] = {"subject", "time", "datacontenttype", "dataschema",
-                                        "partitionkey"};
+    static const char *const fixed[] = {"subject",      "time", "datacontenttype", "dataschema",
+                                        "partitionkey", "qos",  "retained"};
     size_t room = 0;
     for (size_t i = 0; i < message->property_count; i++) {
         room += message->properties[i].name.size;
@@ -222,6 +222,10 @@ static hr_code pack(mqtt_trigger *it, const hr_mqtt_message *message, const char
     if (!hr_utf8_is_text(message->topic)) {
         return hr_fail(err, HR_E_MALFORMED, 0, "the topic is not UTF-8");
     }
+    if (message->payload.size > HR_ENVELOPE_MAX) {
+        return hr_fail(err, HR_E_TOO_LARGE, 0, "a payload of %zu bytes, at most %d",
+                       message->payload.size, HR_ENVELOPE_MAX);
+    }
     if (is_cloudevents_json(message->content_type)) {
         return pack_structured(it, message, levels, level_count, out, err);
     }
@@ -245,6 +249,8 @@ static hr_code pack(mqtt_trigger *it, const hr_mqtt_message *message, const char
     for (size_t i = 0; i < level_count; i++) {
         add_attribute(&fields, all, levels[i].name, levels[i].value);
     }
+    all[fields.extension_count++] = (hr_attribute){
+        .name = hr_slice_text("qos"), .type = HR_ATTRIBUTE_INTEGER, .number = message->qos};
     if (message->is_retained) {
         all[fields.extension_count++] = (hr_attribute){
             .name = hr_slice_text("retained"), .type = HR_ATTRIBUTE_BOOLEAN, .number = 1};
@@ -430,9 +436,13 @@ static hr_code emit(hr_trigger *self, hr_slice raw, const hr_node *options, hr_b
     hr_mqtt_message message = {
         .topic = hr_slice_text(topic != NULL ? topic : first->text + first->start),
         .payload = raw,
+        .qos = it->settings.qos,
         .received_us = hr_real_us()};
     hr_mqtt_level levels[HR_MQTT_LEVELS];
     size_t count = 0;
+    if (topic != NULL && strpbrk(topic, "+#") != NULL) {
+        return hr_fail(err, HR_E_INVALID, 0, "topic '%.100s' has wildcards: name one topic", topic);
+    }
     if (filter_of(it, message.topic, levels, &count) == NULL) {
         return hr_fail(err, HR_E_INVALID, 0, "topic '%.100s' matches no filter of '%s'", topic,
                        self->name);

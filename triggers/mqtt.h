@@ -3,8 +3,9 @@
  * they are durable (net/mqtt_client.h).
  *
  * Event: id = user property id, else <trigger>-<random of the start>-<number>; type = user property
- * type, else mqtt.message; subject and key: the topic; named levels, retained and other user
- * properties are attributes. application/cloudevents+json is taken as the event it holds. */
+ * type, else mqtt.message; subject and key: the topic; named levels, qos (as delivered), retained
+ * and other user properties are attributes. application/cloudevents+json is taken as the event it
+ * holds. */
 #ifndef HR_TRIGGERS_MQTT_H
 #define HR_TRIGGERS_MQTT_H
 

@@ -22,8 +22,8 @@ static bool next_level(hr_slice text, size_t *at, hr_slice *out) {
 }
 
 static bool is_taken_name(hr_slice name) {
-    static const char *const taken[] = {"subject",    "time",         "datacontenttype",
-                                        "dataschema", "partitionkey", "retained"};
+    static const char *const taken[] = {"subject",      "time", "datacontenttype", "dataschema",
+                                        "partitionkey", "qos",  "retained"};
     for (size_t i = 0; i < sizeof taken / sizeof taken[0]; i++) {
         if (hr_slice_is(name, taken[i])) {
             return true;

@@ -106,7 +106,11 @@ static void user_properties_are_attributes_and_id_and_type(void **state) {
     mqtt_bench_wait(&b, mqtt_bench_is_up);
     mqtt_run("mosquitto_pub -h 127.0.0.1 -p %d -V 5 -q 1 -t props -m hello "
              "-D publish user-property id order-7 -D publish user-property type my.type "
-             "-D publish user-property Colour red",
+             "-D publish user-property Colour red -D publish user-property colour blue "
+             "-D publish user-property 'no name!' x -D publish user-property qos 7 "
+             "-D publish user-property source elsewhere -D publish user-property data x "
+             "-D publish user-property subject s -D publish user-property retained true "
+             "-D publish user-property time never -D publish user-property empty ''",
              mqtt_port);
     mqtt_run("mosquitto_pub -h 127.0.0.1 -p %d -V 5 -q 1 -t props -m 'no json' "
              "-D publish content-type application/cloudevents+json",
@@ -123,6 +127,18 @@ static void user_properties_are_attributes_and_id_and_type(void **state) {
     assert_true(hr_slice_is(hr_batch_type(b.batch[0], 0), "my.type"));
     assert_true(hr_envelope_attribute(hr_batch_envelope(b.batch[0], 0), "colour", &found));
     assert_true(hr_slice_is(found.text, "red"));
+    hr_slice first = hr_batch_envelope(b.batch[0], 0);
+    assert_true(hr_envelope_attribute(first, "qos", &found));
+    assert_int_equal(found.number, 1);
+    assert_true(hr_envelope_attribute(first, "empty", &found));
+    assert_int_equal(found.text.size, 0);
+    assert_true(hr_slice_is(hr_batch_subject(b.batch[0], 0), "props"));
+    assert_true(hr_slice_is(hr_batch_data(b.batch[0], 0), "hello"));
+    assert_true(hr_slice_is(hr_batch_source(b.batch[0], 0), "headrace/mqtt/props"));
+    assert_false(hr_envelope_attribute(first, "retained", &found));
+    assert_false(hr_envelope_attribute(first, "no name!", &found));
+    assert_true(hr_envelope_attribute(first, "time", &found));
+    assert_int_equal(found.type, HR_ATTRIBUTE_TIMESTAMP);
     const hr_batch *last = b.batch[b.batch_count - 1];
     assert_true(hr_slice_is(hr_batch_id(last, last->count - 1), "s1"));
     assert_true(hr_slice_is(hr_batch_key(last, last->count - 1), "props"));
@@ -165,7 +181,7 @@ static void it_reconnects_when_the_broker_comes_back(void **state) {
     mqtt_bench_finish(&b);
 }
 
-int main(void) {
+int main(int count, char **words) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(s19_what_was_not_durable_comes_again_after_a_kill),
         cmocka_unit_test(messages_become_events_over_5),
@@ -174,5 +190,6 @@ int main(void) {
         cmocka_unit_test(refused_messages_come_again),
         cmocka_unit_test(it_reconnects_when_the_broker_comes_back),
     };
+    cmocka_set_test_filter(count > 1 ? words[1] : "*"); /* test_mqtt PATTERN */
     return cmocka_run_group_tests(tests, mqtt_bench_group_begin, mqtt_bench_group_end);
 }

@@ -234,7 +234,7 @@ static void qos_2_over_3_1_1_is_subscribed_as_1_and_said(void **state) {
     mqtt_tap_close(&tap);
 }
 
-int main(void) {
+int main(int count, char **words) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tls_with_a_ca_a_client_certificate_and_a_password),
         cmocka_unit_test(without_a_client_certificate_the_broker_closes),
@@ -250,5 +250,6 @@ int main(void) {
         cmocka_unit_test(the_next_server_is_taken_when_one_is_gone),
         cmocka_unit_test(qos_2_over_3_1_1_is_subscribed_as_1_and_said),
     };
+    cmocka_set_test_filter(count > 1 ? words[1] : "*"); /* test_mqtt_peer PATTERN */
     return cmocka_run_group_tests(tests, mqtt_bench_group_begin, mqtt_bench_group_end);
 }

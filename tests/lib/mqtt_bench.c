@@ -16,7 +16,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
-enum { LIMIT_MS = 20000, PORTS = 5 };
+enum { LIMIT_MS = 60000, PORTS = 5 };
 
 char mqtt_folder[] = "/tmp/headrace-mqtt-XXXXXX";
 int mqtt_port;
@@ -180,9 +180,13 @@ void mqtt_bench_start(mqtt_bench *b) {
     assert_int_equal(hr_mqtt_ops.start(b->trigger, &err), HR_OK);
 }
 
+void mqtt_bench_wait_stopped(mqtt_bench *b) {
+    mqtt_bench_wait(b, has_stopped);
+}
+
 void mqtt_bench_stop(mqtt_bench *b) {
     hr_mqtt_ops.stop(b->trigger);
-    mqtt_bench_wait(b, has_stopped);
+    mqtt_bench_wait_stopped(b);
 }
 
 void mqtt_bench_finish(mqtt_bench *b) {

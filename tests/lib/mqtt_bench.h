@@ -57,6 +57,7 @@ void mqtt_bench_durable(mqtt_bench *b, uint64_t up_to_ticket);
 /* Runs the loop until then; fails after a limit. */
 void mqtt_bench_wait(mqtt_bench *b, bool (*is_reached)(mqtt_bench *self));
 void mqtt_bench_wait_count(mqtt_bench *b, size_t count);
+void mqtt_bench_wait_stopped(mqtt_bench *b);
 void mqtt_bench_wait_text(mqtt_bench *b, const char *text); /* in what state() said */
 bool mqtt_bench_is_up(mqtt_bench *b);
 bool mqtt_bench_is_down(mqtt_bench *b);
