@@ -22,7 +22,7 @@ typedef struct push {
     const hr_node *headers, *tls;
     int mode;
     hr_chat chat;
-    uint32_t open;
+    struct posting *open;
     bool is_stopping;
 } push;
 
@@ -31,16 +31,25 @@ typedef struct posting {
     push *push;
     hr_http_call *http;
     hr_reply reply;
+    struct posting *next, **link; /* of push.open */
 } posting;
 
 static void post_event(posting *p);
 
+static void free_posting(posting *p) {
+    *p->link = p->next;
+    if (p->next != NULL) {
+        p->next->link = p->link;
+    }
+    hr_reply_fini(&p->reply);
+    hr_free(p);
+}
+
 static void finish(posting *p, hr_code failure, const char *why) {
     push *own = p->push;
-    own->open--;
     hr_reply_give(&p->reply, failure, why);
-    hr_free(p);
-    if (own->is_stopping && own->open == 0) {
+    free_posting(p);
+    if (own->is_stopping && own->open == NULL) {
         own->runtime.host->stopped(&own->runtime);
     }
 }
@@ -253,7 +262,12 @@ static void call(hr_runtime *self, hr_call *call) {
     p->push = own;
     hr_reply_init(&p->reply, self, call);
     call->slot = p;
-    own->open++;
+    p->next = own->open;
+    p->link = &own->open;
+    if (p->next != NULL) {
+        p->next->link = &p->next;
+    }
+    own->open = p;
     post_event(p);
 }
 
@@ -267,13 +281,17 @@ static void cancel(hr_runtime *self, hr_call *call) {
 static void stop(hr_runtime *self) {
     push *p = (push *)self;
     p->is_stopping = true;
-    if (p->open == 0) {
+    if (p->open == NULL) {
         self->host->stopped(self);
     }
 }
 
 static void fini(hr_runtime *self) {
-    hr_http_client_free(((push *)self)->client);
+    push *own = (push *)self;
+    hr_http_client_free(own->client); /* with the requests of what is still open */
+    while (own->open != NULL) {
+        free_posting(own->open);
+    }
 }
 
 const hr_runtime_ops hr_http_ops = {.kind = "http",

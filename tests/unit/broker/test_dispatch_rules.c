@@ -38,6 +38,55 @@ static void s9_a_crash_of_many_charges_nobody_and_calls_singly(void **state) {
     fx_free(fx);
 }
 
+static void all_match(hr_matcher *self, const hr_batch *batch, uint64_t *out_bits) {
+    (void)self;
+    (void)batch;
+    out_bits[0] = UINT64_MAX;
+}
+
+static void one_key(hr_matcher *self, const hr_batch *batch, uint64_t *out_keys) {
+    (void)self;
+    for (uint32_t i = 0; i < batch->count; i++) {
+        out_keys[i] = 77;
+    }
+}
+
+static void s9_a_call_says_what_is_held_back_together(void **state) {
+    (void)state;
+    static const struct {
+        hr_order order;
+        bool has_key;
+        uint64_t expected; /* 0: the event's own */
+    } cases[] = {{HR_ORDER_KEY, false, 0}, {HR_ORDER_KEY, true, 77}, {HR_ORDER_FEED, true, 1}};
+    hr_matcher matcher = {.match = all_match, .keys = one_key};
+    int keyed = 0;
+    for (size_t i = 0; i < 3; i++) {
+        fixture *fx = one_function();
+        fx->functions[1].lanes = 1;
+        fx->functions[1].order = cases[i].order;
+        fx->functions[1].matcher = cases[i].has_key ? &matcher : NULL;
+        fx_start(fx);
+        fx_offer(fx, 1, 1, 4, 2);
+        fx_settle_store(fx);
+        assert_int_equal(fx->calls[0]->count, 4);
+        for (int n = 0; n < 4; n++) {
+            const hr_event_ref *ref = &fx->calls[0]->events[n];
+            uint64_t own = ref->batch->view[ref->index].key_hash;
+            keyed += own != 0;
+            assert_true(ref->key_hash == (cases[i].expected == 0 ? own : cases[i].expected));
+        }
+        fx_free(fx);
+    }
+    assert_true(keyed > 0);
+    fixture *fx = one_function();
+    fx->functions[1].order = HR_ORDER_NONE;
+    fx_start(fx);
+    fx_offer(fx, 1, 1, 4, 2);
+    fx_settle_store(fx);
+    assert_int_equal(fx->calls[0]->events[0].key_hash, 0);
+    fx_free(fx);
+}
+
 static void s7_a_retry_is_parked_at_once_and_the_checkpoint_passes(void **state) {
     (void)state;
     fixture *fx = one_function();
@@ -200,6 +249,7 @@ int main(void) {
         cmocka_unit_test(a_result_too_deep_in_a_chain_is_a_dead_letter),
         cmocka_unit_test(the_count_of_attempts_stays_within_its_sixteen_bits),
         cmocka_unit_test(s9_a_crash_of_many_charges_nobody_and_calls_singly),
+        cmocka_unit_test(s9_a_call_says_what_is_held_back_together),
         cmocka_unit_test(s16_a_duplicate_is_not_acknowledged_when_its_first_copy_was_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

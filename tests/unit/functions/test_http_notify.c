@@ -192,6 +192,33 @@ static void a_peer_that_is_down_is_a_retry(void **state) {
     assert_non_null(strstr(bench.why, "127.0.0.1"));
 }
 
+static void on_silence(void *data, hr_http_request *request) {
+    (void)data;
+    (void)request; /* answered by the server's end */
+    hr_loop_stop(bench.loop);
+}
+
+static void what_is_open_at_the_end_is_let_go(void **state) {
+    (void)state;
+    hr_error err = {0};
+    bench.loop = hr_loop_new();
+    hr_http_options options = {.listen = "127.0.0.1:0"};
+    server = hr_http_server_new(bench.loop, &options);
+    assert_int_equal(hr_http_route(server, "/in", 1 << 20, 0, on_silence, NULL, &err), HR_OK);
+    assert_int_equal(hr_http_server_start(server, &err), HR_OK);
+    char *url = hr_format("http://127.0.0.1:%d/in", hr_http_server_port(server));
+    const char *const pairs[] = {"http.url", url, NULL};
+    open_pairs("http", pairs);
+    hr_free(url);
+    bench_event(&bench, "e1", "a", "1");
+    bench_begin_call(&bench);
+    hr_loop_run(bench.loop);                 /* the bench's room() */
+    hr_loop_run(bench.loop);                 /* the request is there */
+    bench.runtime->ops->fini(bench.runtime); /* the engine's time is over: no stop() came before */
+    assert_int_equal(bench.answers, 0);
+    bench_forget_runtime(&bench);
+}
+
 static void slack_gets_the_text_filled_in(void **state) {
     (void)state;
     char *url = open_server("/in");
@@ -250,6 +277,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(retry_after_is_honoured_on_429_and_503_only, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(a_peer_that_is_down_is_a_retry, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(what_is_open_at_the_end_is_let_go, set_up, tear_down),
         cmocka_unit_test_setup_teardown(slack_gets_the_text_filled_in, set_up, tear_down),
         cmocka_unit_test_setup_teardown(feishu_gets_its_own_form_with_a_sign, set_up, tear_down),
         cmocka_unit_test_setup_teardown(the_address_of_a_chat_is_in_no_error_text, set_up,
