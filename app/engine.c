@@ -279,8 +279,7 @@ static const char *name_feed(void *data, uint32_t feed) {
 }
 
 static const char *name_function(void *data, uint32_t function) {
-    engine_function *f = hr_engine_function_of(data, function);
-    return f == NULL ? NULL : f->name;
+    return hr_engine_function_name(data, function);
 }
 
 hr_code hr_engine_new(const hr_engine_options *options, hr_engine **out_engine, hr_error *err) {

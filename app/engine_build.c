@@ -45,6 +45,16 @@ engine_function *hr_engine_function_of(const hr_engine *e, uint32_t id) {
     return NULL;
 }
 
+const char *hr_engine_function_name(const hr_engine *e, uint32_t id) {
+    const engine_function *f = hr_engine_function_of(e, id);
+    for (size_t i = 0; f == NULL && i < e->removed_count; i++) {
+        if (e->removed[i].id == id) {
+            return e->removed[i].name;
+        }
+    }
+    return f == NULL ? NULL : f->name;
+}
+
 known_feed *hr_engine_known_feed(hr_engine *e, uint32_t id) {
     for (size_t i = 0; i < e->feed_count; i++) {
         if (e->feeds[i].id == id) {
@@ -115,14 +125,19 @@ static void load_parked(void *data, const hr_row *row) {
 }
 
 static void load_function(void *data, uint32_t function, const char *name, bool removed) {
-    (void)function;
     hr_engine *e = data;
-    if (!removed && hr_engine_function(e, name) == NULL) {
-        hr_log(HR_LOG_WARN, "headrace",
-               "the function '%s' stands in the state but not in the configuration: its pending "
-               "events wait until it is back (renamed? write was: %s)",
-               name, name);
+    if (!removed && hr_engine_function(e, name) != NULL) {
+        return;
     }
+    if (!removed) {
+        hr_log(HR_LOG_WARN, "headrace",
+               "the function '%s' is no longer in the configuration: what waits for it becomes "
+               "dead letters 'removed'",
+               name);
+    }
+    e->removed = hr_realloc(e->removed, (e->removed_count + 1) * sizeof *e->removed);
+    e->removed[e->removed_count++] =
+        (removed_function){.id = function, .name = hr_copy_text(name), .is_known = removed};
 }
 
 static void load_dead(void *data, uint64_t count) {
@@ -250,6 +265,9 @@ static hr_code add_journal(hr_engine *e, uint32_t id, engine_trigger *t, bool ha
         }
     }
     hr_dispatch_add_feed(e->dispatch, &policy);
+    if (known != NULL) {
+        known->is_added = true;
+    }
     return HR_OK;
 }
 
@@ -477,6 +495,36 @@ static hr_code build_feeds(hr_engine *e, hr_error *err) {
     return code;
 }
 
+/* Functions that were taken out of the configuration, with the feeds they still have work on (S21).
+ */
+static hr_code build_removed(hr_engine *e, hr_error *err) {
+    for (size_t i = 0; i < e->removed_count; i++) {
+        if (e->removed[i].is_known) {
+            continue;
+        }
+        hr_function_policy policy = {.name = e->removed[i].name,
+                                     .id = e->removed[i].id,
+                                     .lanes = 1,
+                                     .batch_size = 1,
+                                     .is_removed = true};
+        hr_dispatch_add_function(e->dispatch, &policy);
+        for (size_t k = 0; k < e->checkpoint_count; k++) {
+            const known_checkpoint *at = &e->checkpoints[k];
+            known_feed *feed = hr_engine_known_feed(e, at->feed);
+            if (at->function != policy.id || feed == NULL || feed->is_pull) {
+                continue; /* what stands at its source stays there */
+            }
+            hr_code code = feed->is_added ? HR_OK : add_journal(e, feed->id, NULL, true, err);
+            if (code != HR_OK) {
+                return code;
+            }
+            hr_dispatch_take(e->dispatch, policy.id, at->feed, at->low, at->low,
+                             hr_slice_of(at->settled.bytes, at->settled.size), &at->counters);
+        }
+    }
+    return HR_OK;
+}
+
 /* What is parked of a pull feed is tried again from the start on, whoever owns the feed now (S17):
  * it counts as passed there. */
 static hr_code build_away(hr_engine *e, hr_error *err) {
@@ -535,6 +583,7 @@ hr_code hr_engine_build(hr_engine *e, hr_error *err) {
     for (size_t i = 0; code == HR_OK && i < e->function_count; i++) {
         code = dispatch_function(e, &e->functions[i], err);
     }
+    code = code == HR_OK ? build_removed(e, err) : code;
     code = code == HR_OK ? build_away(e, err) : code;
     for (size_t i = 0; code == HR_OK && i < e->parked_count; i++) {
         hr_dispatch_load_parked(e->dispatch, &e->parked[i]);
@@ -583,6 +632,10 @@ void hr_engine_unbuild(hr_engine *e) {
     hr_free(e->feeds);
     hr_free(e->checkpoints);
     hr_free(e->parked);
+    for (size_t i = 0; i < e->removed_count; i++) {
+        hr_free(e->removed[i].name);
+    }
+    hr_free(e->removed);
     hr_free(e->triggers);
     hr_free(e->functions);
 }

@@ -19,12 +19,12 @@ typedef struct dead_read {
 
 json_t *hr_dead_json(hr_engine *e, const hr_found *found, bool whole) {
     const hr_row *row = &found->row;
-    engine_function *f = hr_engine_function_of(e, row->function);
+    const char *function = hr_engine_function_name(e, row->function);
     engine_trigger *t = hr_engine_trigger_of(e, row->feed);
     json_t *json = json_object();
     json_object_set_new(json, "dead", hr_count_json(row->position));
     json_object_set_new(json, "id", hr_text_json(row->event_id));
-    json_object_set_new(json, "function", f == NULL ? json_null() : json_string(f->name));
+    json_object_set_new(json, "function", function == NULL ? json_null() : json_string(function));
     json_object_set_new(json, "trigger", t == NULL ? json_null() : json_string(t->name));
     json_object_set_new(json, "reason", hr_text_json(row->reason));
     json_object_set_new(json, "error", hr_text_json(row->text));

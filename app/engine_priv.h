@@ -62,7 +62,7 @@ typedef struct engine_function {
 /* What the store knew of a feed or of a function on a feed at start. */
 typedef struct known_feed {
     uint32_t id;
-    bool is_pull;
+    bool is_pull, is_added; /* is_added: the dispatcher has it */
     char *identity;
     uint64_t next, unsettled;
     int64_t last_fire_us;
@@ -75,6 +75,13 @@ typedef struct known_checkpoint {
     hr_buffer settled;
     hr_counters counters;
 } known_checkpoint;
+
+/* A function that stands in the store but not in the configuration. */
+typedef struct removed_function {
+    uint32_t id;
+    char *name;
+    bool is_known; /* since an earlier start */
+} removed_function;
 
 typedef struct queued_input {
     hr_input input;
@@ -108,6 +115,8 @@ struct hr_engine {
     size_t checkpoint_count;
     hr_row *parked;
     size_t parked_count;
+    removed_function *removed;
+    size_t removed_count;
     uint64_t dead_count, dead_max;
     uint64_t feed_quota;
     hr_timer *wake, *grace, *tick;
@@ -133,6 +142,8 @@ engine_trigger *hr_engine_trigger(const hr_engine *e, const char *name);
 engine_function *hr_engine_function(const hr_engine *e, const char *name);
 engine_trigger *hr_engine_trigger_of(const hr_engine *e, uint32_t feed);
 engine_function *hr_engine_function_of(const hr_engine *e, uint32_t id);
+const char *hr_engine_function_name(const hr_engine *e,
+                                    uint32_t id); /* removed ones too; or NULL */
 known_feed *hr_engine_known_feed(hr_engine *e, uint32_t id);
 void hr_engine_take(hr_engine *e, engine_function *f, uint32_t feed, bool is_pull, bool from_start);
 hr_code hr_engine_load(hr_engine *e, uint32_t only_feed, hr_error *err);

@@ -269,6 +269,7 @@ void hr_dispatch_take(hr_dispatch *d, uint32_t function_id, uint32_t feed_id, ui
     if (counters != NULL) {
         c->counters = *counters;
     }
+    c->end = from->policy.next;
     c->is_begun = !from->policy.pull;
     c->is_dirty = low == 0 && c->is_begun;
     HR_ASSERT(hr_cursor_load_settled(c, settled));
@@ -276,6 +277,10 @@ void hr_dispatch_take(hr_dispatch *d, uint32_t function_id, uint32_t feed_id, ui
 
 void hr_dispatch_load_parked(hr_dispatch *d, const hr_row *row) {
     function *f = hr_dispatch_find_function(d, row->function);
+    if (f != NULL && f->policy.is_removed) {
+        f->parked_count++; /* the store itself makes a dead letter of it */
+        return;
+    }
     cursor *c = f == NULL ? NULL : find_cursor(f, row->feed);
     if (c != NULL && c->low > 0) { /* 0: it no longer takes from the feed */
         hr_park_load(f, c, row);
@@ -356,6 +361,9 @@ void hr_dispatch_step(hr_dispatch *d, const hr_input *input, hr_output *out) {
         hr_function_take(d, f);
         hr_function_call(d, f);
         hr_calls_expire(d, f);
+        if (f->policy.is_removed) {
+            hr_removed_finish(d, f);
+        }
     }
     hr_cursors_flush(d);
     for (feed *f = d->feeds; f != NULL; f = f->next) {

@@ -58,6 +58,9 @@ typedef struct hr_function_policy {
     uint32_t result_feed; /* 0: nobody takes the results */
     uint64_t parked_max_bytes;
     uint32_t max_hops; /* deepest chain of results it takes; 0: any */
+    /* No longer configured (S21): what it has not settled of journal feeds, and what is parked,
+     * becomes dead letters `removed`; then the store forgets it. lanes and batch_size 1. */
+    bool is_removed;
 } hr_function_policy;
 
 typedef struct hr_feed_policy {

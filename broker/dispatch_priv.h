@@ -79,8 +79,9 @@ typedef struct lane {
 /* Owned copies and references of one unit. */
 typedef struct unit_box {
     hr_unit unit;
-    feed *feed;     /* an append */
-    cursor *cursor; /* or a settlement */
+    feed *feed;        /* an append */
+    cursor *cursor;    /* or a settlement */
+    function *removed; /* or the end of a function */
     uint64_t ticket;
     hr_row *rows;
     size_t row_count, row_capacity;
@@ -106,6 +107,7 @@ struct cursor {
     feed *feed;
     uint64_t next, low, durable_low, durable_settled;
     bool is_begun;  /* pull: BEGIN came; journal: always */
+    uint64_t end;   /* of a removed function: it takes nothing from here on */
     uint64_t start; /* pull: the unit that makes the position of BEGIN durable */
     bool is_reading, is_dirty, is_dead;
     span *first, *last;
@@ -166,6 +168,7 @@ struct function {
     uint64_t paused_until_ns, pause_ns;
     const char *stalled;
     feed *results; /* NULL: nobody takes them */
+    bool is_ended; /* removed, and that is on its way to the store or done */
     cursor *cursors;
     function *next;
 };
@@ -237,6 +240,7 @@ void hr_function_take(hr_dispatch *d, function *f);
 void hr_cursor_read(hr_dispatch *d, const hr_input *input);
 void hr_lane_push(function *f, uint32_t index, const item *what, bool at_front, uint64_t now_ns);
 void hr_cursor_unqueue(cursor *c);
+bool hr_cursor_was_settled(cursor *c, uint64_t position);
 uint32_t hr_lane_of(function *f, uint64_t key_hash);
 
 /* dispatch_call.c: calls */
@@ -276,6 +280,11 @@ void hr_park_give_back(parked *p);
 void hr_park_give_all_back(cursor *c);
 void hr_park_resume(cursor *c);
 void hr_park_cancel_fetch(cursor *c);
+
+/* dispatch_removed.c: functions that are no longer configured */
+void hr_removed_take(hr_dispatch *d, cursor *c, span *s);
+void hr_removed_finish(hr_dispatch *d, function *f);
+void hr_removed_done(hr_dispatch *d, const unit_box *unit);
 
 /* dispatch_window.c: what runs so long that it would hold the checkpoint back */
 void hr_window_open(hr_dispatch *d, cursor *c);

@@ -68,7 +68,7 @@ uint32_t hr_lane_of(function *f, uint64_t key_hash) {
 }
 
 /* Was the position settled before the start? Positions come in ascending order. */
-static bool was_settled(cursor *c, uint64_t position) {
+bool hr_cursor_was_settled(cursor *c, uint64_t position) {
     if (position < c->low) {
         return true;
     }
@@ -125,6 +125,11 @@ static void take_batch(hr_dispatch *d, cursor *c, hr_batch *batch) {
     }
     c->last = s;
     c->window += count;
+    if (f->policy.is_removed) {
+        hr_removed_take(d, c, s);
+        c->next = batch->position[count - 1] + 1;
+        return;
+    }
     uint64_t *bits = d->scratch_bits;
     if (f->policy.matcher == NULL) {
         memset(bits, 0xff, sizeof d->scratch_bits);
@@ -136,7 +141,7 @@ static void take_batch(hr_dispatch *d, cursor *c, hr_batch *batch) {
         f->policy.matcher->keys(f->policy.matcher, batch, d->scratch_keys);
     }
     for (uint32_t i = 0; i < count; i++) {
-        if (was_settled(c, batch->position[i])) {
+        if (hr_cursor_was_settled(c, batch->position[i])) {
             hr_cursor_mark(c, s, i);
             continue;
         }
@@ -232,7 +237,7 @@ void hr_function_take(hr_dispatch *d, function *f) {
         any = false;
         for (cursor *c = f->cursors; c != NULL; c = c->next_of_function) {
             if (!c->is_begun || c->feed->is_revoked || f->queued >= HR_QUEUE_EVENTS ||
-                !has_started(c->feed)) {
+                !has_started(c->feed) || (f->policy.is_removed && c->next >= c->end)) {
                 continue;
             }
             if (c->window > d->window && c->stash == NULL && c->next >= c->feed->visible) {
@@ -283,7 +288,7 @@ void hr_cursor_read(hr_dispatch *d, const hr_input *input) {
     }
     c->is_reading = false;
     for (size_t i = 0; i < input->read.corrupt_count; i++) {
-        if (!was_settled(c, input->read.corrupt[i])) {
+        if (!hr_cursor_was_settled(c, input->read.corrupt[i])) {
             settle_corrupt(d, c, input->read.corrupt[i]);
         }
     }

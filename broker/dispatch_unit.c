@@ -343,6 +343,13 @@ void hr_unit_done(hr_dispatch *d, unit_box *unit, hr_code result) {
         hr_unit_free(unit);
         return;
     }
+    if (unit->removed != NULL && (result == HR_OK || result == HR_E_STOPPING)) {
+        if (result == HR_OK) {
+            hr_removed_done(d, unit);
+        }
+        hr_unit_free(unit);
+        return;
+    }
     cursor *c = unit->cursor;
     if (result == HR_OK || result == HR_E_FENCED || result == HR_E_STOPPING) {
         c->running = NULL;

@@ -155,6 +155,14 @@ static hr_code function_write(hr_store *store, void *data, hr_error *err) {
                              " WHERE name = ?2 AND removed_at IS NULL",
                              request->name, request->was);
         }
+        if (code == HR_OK && is_there) { /* with its replays and its results */
+            code = run_named(store,
+                             "UPDATE OR IGNORE feed SET identity = CASE identity"
+                             " WHEN 'inject/' || ?2 THEN 'inject/' || ?1"
+                             " ELSE 'function/' || ?1 END"
+                             " WHERE identity IN ('inject/' || ?2, 'function/' || ?2)",
+                             request->name, request->was);
+        }
     }
     if (code == HR_OK && !is_there) {
         code = run_named(store, "INSERT INTO function (name) VALUES (?1)", request->name, NULL);

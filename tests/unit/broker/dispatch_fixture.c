@@ -282,6 +282,23 @@ hr_batch *fx_alone(uint32_t feed, uint64_t position, hr_slice envelope) {
     return one;
 }
 
+/* As the store does it: what is parked dies with the function. */
+static void remove_function(fixture *fx, uint32_t function) {
+    for (size_t i = 0; i < fx->parked_count;) {
+        if (fx->parked[i].row.function == function) {
+            hr_batch_unref(fx->parked[i].one);
+            fx->parked[i] = fx->parked[--fx->parked_count];
+            fx->dead_rows++;
+        } else {
+            i++;
+        }
+    }
+    fx->removed[function] = true;
+    for (uint32_t feed = 0; feed < FX_FEEDS; feed++) {
+        fx->checkpoint[function][feed].exists = false;
+    }
+}
+
 static void carry_out_row(fixture *fx, const hr_row *row) {
     fx_parked *p = find_parked(fx, row);
     if (row->kind == HR_ROW_PARK) {
@@ -296,6 +313,8 @@ static void carry_out_row(fixture *fx, const hr_row *row) {
     } else if (row->kind == HR_ROW_UNPARK && p != NULL) {
         hr_batch_unref(p->one);
         *p = fx->parked[--fx->parked_count];
+    } else if (row->kind == HR_ROW_REMOVE) {
+        remove_function(fx, row->function);
     } else if (row->kind == HR_ROW_DEAD) {
         fx->dead_rows += row->state == 0 ? 1 : 0;
         size_t size = row->reason.size < sizeof fx->reason - 1 ? row->reason.size : 0;

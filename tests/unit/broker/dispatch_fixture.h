@@ -44,6 +44,7 @@ typedef struct fixture {
     uint64_t next[FX_FEEDS];
     fx_checkpoint checkpoint[FX_FUNCTIONS][FX_FEEDS];
     fx_parked parked[FX_LIST];
+    bool removed[FX_FUNCTIONS];
     size_t parked_count, dead_rows, drop_rows;
     char reason[64]; /* of the newest dead letter */
     /* on its way */

@@ -262,6 +262,22 @@ static void a_renamed_function_keeps_its_number(void **state) {
     assert_int_equal(number, w->one);
 }
 
+static void s21_a_renamed_function_takes_its_feeds_along(void **state) {
+    world *w = *state;
+    uint32_t inject = 0, results = 0, number = 0, epoch = 0;
+    assert_int_equal(hr_store_feed_open(w->store, "journal", "inject/one", &inject, &epoch, NULL),
+                     HR_OK);
+    assert_int_equal(
+        hr_store_feed_open(w->store, "journal", "function/one", &results, &epoch, NULL), HR_OK);
+    assert_int_equal(hr_store_function_open(w->store, "uno", "one", &number, NULL), HR_OK);
+    assert_int_equal(hr_store_feed_open(w->store, "journal", "inject/uno", &number, &epoch, NULL),
+                     HR_OK);
+    assert_int_equal(number, inject);
+    assert_int_equal(hr_store_feed_open(w->store, "journal", "function/uno", &number, &epoch, NULL),
+                     HR_OK);
+    assert_int_equal(number, results);
+}
+
 /* ---- reads ---- */
 
 static void a_journal_reads_back_in_batches(void **state) {
@@ -564,6 +580,7 @@ int main(void) {
         STORE_TEST(parking_again_without_bytes_keeps_the_bytes),
         STORE_TEST(removing_a_function_turns_what_it_parked_into_dead_letters),
         STORE_TEST(a_renamed_function_keeps_its_number),
+        STORE_TEST(s21_a_renamed_function_takes_its_feeds_along),
         STORE_TEST(a_journal_reads_back_in_batches),
         STORE_TEST(dead_letters_are_listed_and_found),
         STORE_TEST(an_id_is_found_in_the_journal),
