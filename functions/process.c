@@ -28,6 +28,7 @@ enum {
 static_assert(HR_ENVELOPE_MAX * 2 < HR_FRAME_MAX, "one event always fits into a frame");
 
 typedef struct pool pool;
+typedef struct late_answer late_answer;
 
 typedef struct worker {
     pool *pool;
@@ -55,6 +56,7 @@ struct pool {
     worker *workers;
     hr_wire_answer *wire; /* the answer that is being read */
     hr_timer *grace;
+    late_answer *lates;
     bool is_python, is_stopping;
     char *script; /* python: FILE, absolute or relative to config_dir */
     char *handler;
@@ -414,18 +416,32 @@ static hr_code start(hr_runtime *self, hr_error *err) {
     return HR_OK;
 }
 
-typedef struct late_answer {
+/* Answers a call for which no worker was there any more. */
+struct late_answer {
     hr_message message; /* first */
-    pool *pool;
+    pool *pool;         /* NULL: gone */
     uint64_t call;
-} late_answer;
+    late_answer *next, **link;
+};
+
+static void forget_late(late_answer *late) {
+    *late->link = late->next;
+    if (late->next != NULL) {
+        late->next->link = late->link;
+    }
+    late->pool = NULL;
+}
 
 static void on_late(hr_message *message) {
     late_answer *late = (late_answer *)message;
-    hr_answer answer = {.call = late->call,
-                        .failure = HR_E_CALL_UNSTARTED,
-                        .why = hr_slice_text("no worker is ready")};
-    late->pool->runtime.host->answer(&late->pool->runtime, &answer);
+    pool *p = late->pool;
+    if (p != NULL) {
+        forget_late(late);
+        hr_answer answer = {.call = late->call,
+                            .failure = HR_E_CALL_UNSTARTED,
+                            .why = hr_slice_text("no worker is ready")};
+        p->runtime.host->answer(&p->runtime, &answer);
+    }
     hr_free(late);
 }
 
@@ -445,7 +461,15 @@ static void call(hr_runtime *self, hr_call *call) {
         }
     }
     late_answer *late = hr_alloc(sizeof *late); /* the worker went a moment ago */
-    *late = (late_answer){.message = {.run = on_late}, .pool = p, .call = call->id};
+    *late = (late_answer){.message = {.run = on_late},
+                          .pool = p,
+                          .call = call->id,
+                          .next = p->lates,
+                          .link = &p->lates};
+    if (late->next != NULL) {
+        late->next->link = &late->next;
+    }
+    p->lates = late;
     hr_loop_post(self->loop, &late->message);
 }
 
@@ -489,6 +513,9 @@ static void stop(hr_runtime *self) {
 
 static void fini(hr_runtime *self) {
     pool *p = (pool *)self;
+    while (p->lates != NULL) { /* their messages may still come */
+        forget_late(p->lates);
+    }
     for (uint32_t i = 0; p->workers != NULL && i < p->count; i++) {
         worker *w = &p->workers[i];
         if (w->is_running) {

@@ -26,10 +26,13 @@ typedef struct shell {
     bool is_stopping;
 } shell;
 
+typedef struct begin_message begin_message;
+
 /* One call: its events one after the other, a process each. */
 typedef struct run {
     shell *shell;
     hr_reply reply;
+    begin_message *begin; /* on its way, NULL: begun */
     uint64_t handle;
     int in_fd;
     hr_watch *in_watch, *out_watch;
@@ -267,14 +270,17 @@ static void start_event(run *r) {
     hr_strings_fini(&env);
 }
 
-typedef struct begin_message {
+struct begin_message {
     hr_message message; /* first */
-    run *run;
-} begin_message;
+    run *run;           /* NULL: gone */
+};
 
 static void on_begin(hr_message *message) {
     begin_message *begin = (begin_message *)message;
-    start_event(begin->run);
+    if (begin->run != NULL) {
+        begin->run->begin = NULL;
+        start_event(begin->run);
+    }
     hr_free(begin);
 }
 
@@ -304,6 +310,7 @@ static void call(hr_runtime *self, hr_call *call) {
     call->slot = r;
     begin_message *begin = hr_alloc(sizeof *begin); /* an answer must not come from within call() */
     *begin = (begin_message){.message = {.run = on_begin}, .run = r};
+    r->begin = begin;
     hr_loop_post(self->loop, &begin->message);
 }
 
@@ -326,8 +333,12 @@ static void fini(hr_runtime *self) {
     shell *s = (shell *)self;
     while (s->runs != NULL) {
         run *r = s->runs;
-        hr_spawn_forget(r->handle);
-        close_event(r);
+        if (r->begin != NULL) {
+            r->begin->run = NULL;
+        } else {
+            hr_spawn_forget(r->handle);
+            close_event(r);
+        }
         free_run(r);
     }
 }

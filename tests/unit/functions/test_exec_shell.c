@@ -271,6 +271,29 @@ static void what_the_spawner_started_ends_with_it(void **state) {
     bench.runtime->ops = NULL;
 }
 
+/* The engine's time is over: fini() without stop(), and then the loop runs what is left. */
+static void a_call_that_has_just_begun_is_let_go_at_the_end(void **state) {
+    (void)state;
+    open_kind("shell", "sleep 1000");
+    bench_event(&bench, "e1", "a", "1");
+    bench_begin_call(&bench);
+    bench.runtime->ops->fini(bench.runtime);
+    bench.runtime->ops = NULL;
+    assert_int_equal(bench.answers, 0);
+}
+
+static void a_call_without_a_worker_is_unstarted_and_let_go_at_the_end(void **state) {
+    (void)state;
+    open_kind("exec", "[./nothing-here");
+    bench_event(&bench, "e1", "a", "1");
+    bench_call(&bench);
+    assert_int_equal(bench.failure, HR_E_CALL_UNSTARTED);
+    bench_begin_call(&bench);
+    bench.runtime->ops->fini(bench.runtime);
+    bench.runtime->ops = NULL;
+    assert_int_equal(bench.answers, 0);
+}
+
 static int tear_down_late(void **state) {
     bool is_done = bench.runtime != NULL && bench.runtime->ops == NULL;
     if (is_done) {
@@ -297,6 +320,9 @@ int main(void) {
         cmocka_unit_test_teardown(output_over_one_mebibyte_is_a_dead_letter_and_not_cut, tear_down),
         cmocka_unit_test_teardown(output_is_json_only_when_it_is, tear_down),
         cmocka_unit_test_teardown(cancel_ends_the_command_with_all_it_started, tear_down),
+        cmocka_unit_test_teardown(a_call_that_has_just_begun_is_let_go_at_the_end, tear_down_late),
+        cmocka_unit_test_teardown(a_call_without_a_worker_is_unstarted_and_let_go_at_the_end,
+                                  tear_down_late),
         cmocka_unit_test_teardown(what_the_spawner_started_ends_with_it, tear_down_late),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
