@@ -23,18 +23,38 @@ static void set_u32(hr_buffer *out, size_t at, uint32_t value) {
     }
 }
 
-static bool is_own_field(hr_slice name) {
-    return hr_slice_is(name, "subject") || hr_slice_is(name, "time") ||
-           hr_slice_is(name, "datacontenttype") || hr_slice_is(name, "partitionkey");
+/* Appends an attribute as text; returns its bytes. */
+static uint32_t put_attribute(hr_buffer *out, const hr_attribute *attribute) {
+    size_t start = out->size;
+    if (attribute->name.size > 0) {
+        hr_attribute_print(attribute, out);
+    }
+    return (uint32_t)(out->size - start);
 }
 
-static hr_slice attribute_text(hr_slice envelope, const char *name, hr_buffer *scratch) {
+/* The attributes of an envelope, sorted out: some are parts of the record, the rest extensions. */
+typedef struct attributes {
+    hr_attribute time, content_type, key; /* without a name: absent */
+    hr_attribute extension[HR_ENVELOPE_ATTRIBUTES];
+    uint32_t extension_count;
+} attributes;
+
+static void sort_attributes(hr_slice envelope, attributes *out) {
     hr_attribute attribute;
-    size_t at = scratch->size;
-    if (hr_envelope_attribute(envelope, name, &attribute)) {
-        hr_attribute_print(&attribute, scratch);
+    out->time = out->content_type = out->key = (hr_attribute){0};
+    out->extension_count = 0;
+    for (size_t cursor = 0; hr_envelope_next_attribute(envelope, &cursor, &attribute);) {
+        if (hr_slice_is(attribute.name, "time")) {
+            out->time = attribute;
+        } else if (hr_slice_is(attribute.name, "datacontenttype")) {
+            out->content_type = attribute;
+        } else if (hr_slice_is(attribute.name, "partitionkey")) {
+            out->key = attribute;
+        } else if (!hr_slice_is(attribute.name, "subject") &&
+                   out->extension_count < HR_ENVELOPE_ATTRIBUTES) {
+            out->extension[out->extension_count++] = attribute;
+        }
     }
-    return hr_slice_of(NULL, scratch->size - at);
 }
 
 /* u32 size of the record, attempt, replay, flags, then sizes of id, source, type, subject, time,
@@ -42,13 +62,10 @@ static hr_slice attribute_text(hr_slice envelope, const char *name, hr_buffer *s
  * key hash. */
 static void put_event(hr_buffer *out, const hr_event_ref *ref) {
     const hr_view *view = &ref->batch->view[ref->index];
-    hr_slice envelope = hr_batch_envelope(ref->batch, ref->index);
-    hr_buffer texts = {0};
-    size_t time_size = attribute_text(envelope, "time", &texts).size;
-    size_t content_size = attribute_text(envelope, "datacontenttype", &texts).size;
-    size_t key_size = attribute_text(envelope, "partitionkey", &texts).size;
+    attributes own;
+    sort_attributes(hr_batch_envelope(ref->batch, ref->index), &own);
     size_t start = out->size;
-    put_u32(out, 0);
+    put_u32(out, 0); /* the size, set below */
     put_u32(out, ref->attempt);
     put_u32(out, ref->replay);
     put_u32(out, view->flags);
@@ -56,36 +73,29 @@ static void put_event(hr_buffer *out, const hr_event_ref *ref) {
     put_u32(out, view->source_size);
     put_u32(out, view->type_size);
     put_u32(out, view->subject_size);
-    put_u32(out, (uint32_t)time_size);
-    put_u32(out, (uint32_t)content_size);
-    put_u32(out, (uint32_t)key_size);
-    put_u32(out, view->data_size);
-    size_t count_at = out->size;
+    size_t sizes = out->size;
+    put_u32(out, 0); /* of time, content type and key, set below */
     put_u32(out, 0);
+    put_u32(out, 0);
+    put_u32(out, view->data_size);
+    put_u32(out, own.extension_count);
     hr_buffer_add_slice(out, hr_batch_id(ref->batch, ref->index));
     hr_buffer_add_slice(out, hr_batch_source(ref->batch, ref->index));
     hr_buffer_add_slice(out, hr_batch_type(ref->batch, ref->index));
     hr_buffer_add_slice(out, hr_batch_subject(ref->batch, ref->index));
-    hr_buffer_add(out, texts.bytes, texts.size);
+    set_u32(out, sizes, put_attribute(out, &own.time));
+    set_u32(out, sizes + 4, put_attribute(out, &own.content_type));
+    set_u32(out, sizes + 8, put_attribute(out, &own.key));
     hr_buffer_add_slice(out, hr_batch_data(ref->batch, ref->index));
-    uint32_t count = 0;
-    size_t cursor = 0;
-    hr_attribute attribute;
-    while (hr_envelope_next_attribute(envelope, &cursor, &attribute)) {
-        if (is_own_field(attribute.name)) {
-            continue;
-        }
-        texts.size = 0;
-        hr_attribute_print(&attribute, &texts);
-        put_u32(out, (uint32_t)attribute.name.size);
-        put_u32(out, (uint32_t)texts.size);
-        hr_buffer_add_slice(out, attribute.name);
-        hr_buffer_add(out, texts.bytes, texts.size);
-        count++;
+    for (uint32_t i = 0; i < own.extension_count; i++) {
+        const hr_attribute *extension = &own.extension[i];
+        size_t at = out->size;
+        put_u32(out, (uint32_t)extension->name.size);
+        put_u32(out, 0);
+        hr_buffer_add_slice(out, extension->name);
+        set_u32(out, at + 4, put_attribute(out, extension));
     }
     put_u64(out, ref->key_hash);
-    hr_buffer_fini(&texts);
-    set_u32(out, count_at, count);
     set_u32(out, start, (uint32_t)(out->size - start));
 }
 
