@@ -25,7 +25,9 @@ typedef struct client {
 
 struct hr_control {
     hr_loop *loop;
-    hr_engine *engine;
+    hr_engine *engine; /* NULL: one follows another */
+    hr_control_own *reload;
+    void *reload_data;
     char *path;
     int fd;
     hr_watch *watch;
@@ -60,7 +62,7 @@ static void free_client(client *c) {
 static void drop(client *c) {
     if (!c->is_closed) {
         c->is_closed = true;
-        if (c->is_tapping) {
+        if (c->is_tapping && c->control->engine != NULL) {
             hr_history_untap(hr_engine_history(c->control->engine), &c->tap);
         }
         hr_watch_free(c->watch);
@@ -139,6 +141,11 @@ static void handle_line(client *c, const char *text, size_t size) {
         json_decref(body);
         return;
     }
+    if (c->control->engine == NULL) {
+        say_error(c, "the configuration is being reloaded; ask again in a moment");
+        json_decref(body);
+        return;
+    }
     if (strcmp(verb, "tap") == 0) {
         if (!c->is_tapping) {
             start_tap(c, body);
@@ -151,7 +158,11 @@ static void handle_line(client *c, const char *text, size_t size) {
     own->request.answer = on_answer;
     own->client = c;
     c->open++;
-    hr_engine_request(c->control->engine, &own->request);
+    if (strcmp(verb, "reload") == 0 && c->control->reload != NULL) {
+        c->control->reload(c->control->reload_data, &own->request);
+    } else {
+        hr_engine_request(c->control->engine, &own->request);
+    }
 }
 
 static bool read_some(client *c) {
@@ -234,8 +245,26 @@ static hr_code address(const char *state_dir, struct sockaddr_un *out, hr_error 
     return HR_OK;
 }
 
+void hr_control_serve(hr_control *control, hr_engine *engine) {
+    if (control == NULL) {
+        return;
+    }
+    for (client *c = control->clients; c != NULL; c = c->next) {
+        if (c->is_tapping && !c->is_closed) {
+            if (control->engine != NULL) {
+                hr_history_untap(hr_engine_history(control->engine), &c->tap);
+            }
+            if (engine != NULL) {
+                hr_history_tap(hr_engine_history(engine), &c->tap);
+            }
+        }
+    }
+    control->engine = engine;
+}
+
 hr_code hr_control_open(hr_loop *loop, const char *state_dir, hr_engine *engine,
-                        hr_control **out_control, hr_error *err) {
+                        hr_control_own *reload, void *data, hr_control **out_control,
+                        hr_error *err) {
     struct sockaddr_un name;
     hr_code code = address(state_dir, &name, err);
     if (code != HR_OK) {
@@ -256,6 +285,8 @@ hr_code hr_control_open(hr_loop *loop, const char *state_dir, hr_engine *engine,
     hr_control *control = hr_alloc(sizeof *control);
     control->loop = loop;
     control->engine = engine;
+    control->reload = reload;
+    control->reload_data = data;
     control->path = hr_copy_text(name.sun_path);
     control->fd = fd;
     control->watch = hr_watch_new(loop, fd, on_connect, control);

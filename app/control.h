@@ -11,9 +11,19 @@ typedef struct hr_control hr_control;
 
 enum { HR_CONTROL_LINE = 16 << 20, HR_CONTROL_CLIENTS = 64 };
 
-/* Listens on state_dir/headrace.sock. Errors: HR_E_IO. Thread: loop. */
+/* What the daemon itself answers ("reload"); as hr_engine_request, once, now or later. */
+typedef void hr_control_own(void *data, hr_request *request);
+
+/* Listens on state_dir/headrace.sock. reload: NULL: there is none. Errors: HR_E_IO. Thread: loop.
+ */
 hr_code hr_control_open(hr_loop *loop, const char *state_dir, hr_engine *engine,
-                        hr_control **out_control, hr_error *err);
+                        hr_control_own *reload, void *data, hr_control **out_control,
+                        hr_error *err);
+
+/* From now on requests go to this engine and taps watch it; NULL: to none, they are refused until
+ * there is one. Before the former engine is freed. */
+void hr_control_serve(hr_control *control, hr_engine *engine);
+
 /* Before the engine is freed: requests that are open are answered to nobody. NULL is fine. */
 void hr_control_close(hr_control *take_control);
 

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "app/daemon.h"
 
-#include "app/admin.h"
-#include "app/control.h"
+#include "app/daemon_priv.h"
 #include "core/log.h"
 #include "core/memory.h"
 #include "functions/spawn.h"
@@ -15,17 +14,6 @@
 #include <unistd.h>
 
 enum { DEFAULT_GRACE_MS = 30000 };
-
-struct hr_daemon {
-    const hr_daemon_options *options;
-    hr_loop *loop;
-    hr_engine *engine;
-    hr_control *control;
-    hr_admin *admin;
-    hr_timer *run_for;
-    bool is_stopping;
-    bool has_failed;
-};
 
 static hr_sql *shared_sql; /* for expressions of dialects and of `check`; loop thread only */
 
@@ -58,38 +46,48 @@ static hr_code open_sql(hr_error *err) {
     return HR_OK;
 }
 
-hr_config *hr_daemon_load(const char *const *paths, size_t count, bool json) {
+hr_config *hr_daemon_read(const char *const *paths, size_t count, bool json, hr_buffer *out_said) {
     hr_error err = {0};
     if (open_sql(&err) != HR_OK) {
-        fprintf(stderr, "headrace: %s\n", err.text);
+        hr_buffer_print(out_said, "headrace: %s\n", err.text);
         return NULL;
     }
     hr_config_options options = {.compile = check_expression};
     hr_diagnostics *diags = hr_diagnostics_new();
     hr_config *config = NULL;
     hr_code code = hr_config_load(paths, count, &options, &config, diags);
-    hr_buffer text = {0};
     if (json) {
-        hr_diagnostics_print_json(diags, &text);
-        printf("%s\n", hr_buffer_text(&text));
+        hr_diagnostics_print_json(diags, out_said);
+        hr_buffer_print(out_said, "\n");
     } else if (hr_diagnostics_errors(diags) + hr_diagnostics_warnings(diags) > 0) {
-        hr_diagnostics_print(diags, &text);
-        fprintf(stderr, "%s", hr_buffer_text(&text));
+        hr_diagnostics_print(diags, out_said);
     }
-    hr_buffer_fini(&text);
     hr_diagnostics_free(diags);
     return code == HR_OK ? config : NULL;
 }
 
-static void on_stopped(void *data) {
-    hr_daemon *d = data;
+hr_config *hr_daemon_load(const char *const *paths, size_t count, bool json) {
+    hr_buffer said = {0};
+    hr_config *config = hr_daemon_read(paths, count, json, &said);
+    fprintf(json ? stdout : stderr, "%s", hr_buffer_text(&said));
+    hr_buffer_fini(&said);
+    return config;
+}
+
+uint32_t hr_daemon_grace_ms(const hr_daemon *d) {
+    return d->options->grace_ms == 0 ? DEFAULT_GRACE_MS : d->options->grace_ms;
+}
+
+void hr_daemon_drained(hr_daemon *d) {
     hr_loop_stop(d->loop);
 }
 
+static void on_stopped(void *data) {
+    hr_daemon_drained(data);
+}
+
 static void begin_stop(hr_daemon *d) {
-    d->is_stopping = true;
-    uint32_t grace = d->options->grace_ms == 0 ? DEFAULT_GRACE_MS : d->options->grace_ms;
-    hr_engine_stop(d->engine, grace, on_stopped, d);
+    hr_engine_stop(d->engine, hr_daemon_grace_ms(d), on_stopped, d);
 }
 
 static void on_totals(void *data, json_t *take_totals) {
@@ -104,6 +102,9 @@ static void stop(hr_daemon *d) {
         return;
     }
     d->is_stopping = true;
+    if (d->reload != HR_RELOAD_NONE) {
+        return; /* it drains already; nothing follows it */
+    }
     if (d->options->totals != NULL) {
         hr_engine_totals(d->engine, on_totals, d);
     } else {
@@ -121,6 +122,15 @@ static void on_signal(void *data, int number) {
     stop(d);
 }
 
+static void on_hang_up(void *data, int number) {
+    (void)number;
+    hr_daemon_reload(data, NULL);
+}
+
+static void on_ask_reload(void *data, hr_request *request) {
+    hr_daemon_reload(data, request);
+}
+
 static void on_run_for(void *data) {
     stop(data);
 }
@@ -134,15 +144,17 @@ static void on_failed(void *data, const char *why) {
     }
 }
 
-static hr_code run(hr_daemon *d, hr_error *err) {
+hr_code hr_daemon_start_engine(hr_daemon *d, const hr_config *config, hr_error *err) {
     hr_engine_options options = {.loop = d->loop,
-                                 .config = hr_config_root(d->options->config),
+                                 .config = hr_config_root(config),
                                  .state_dir = d->options->state_dir,
+                                 .listener = &d->listener,
                                  .log_files = true,
                                  .failed = on_failed,
                                  .failed_data = d};
     hr_code code = hr_engine_new(&options, &d->engine, err);
     if (code != HR_OK) {
+        d->engine = NULL;
         return code;
     }
     if (d->options->tap != NULL) {
@@ -150,14 +162,29 @@ static hr_code run(hr_daemon *d, hr_error *err) {
     }
     code = hr_engine_start(d->engine, err);
     if (code == HR_OK) {
-        code = hr_control_open(d->loop, d->options->state_dir, d->engine, &d->control, err);
-    }
-    if (code == HR_OK) {
         const hr_node *settings = hr_node_get(options.config, "settings");
         code = hr_admin_open(d->loop, settings, d->engine, &d->admin, err);
     }
+    if (code == HR_OK) {
+        hr_control_serve(d->control, d->engine);
+    }
+    return code;
+}
+
+static hr_code run(hr_daemon *d, hr_error *err) {
+    bool can_reload = d->options->paths != NULL;
+    d->config = d->options->config;
+    d->listener.fd = -1;
+    hr_code code = hr_daemon_start_engine(d, d->config, err);
+    if (code == HR_OK) {
+        code = hr_control_open(d->loop, d->options->state_dir, d->engine,
+                               can_reload ? on_ask_reload : NULL, d, &d->control, err);
+    }
     if (code != HR_OK) {
         return code;
+    }
+    if (can_reload) {
+        hr_loop_signal(d->loop, SIGHUP, on_hang_up, d);
     }
     hr_loop_signal(d->loop, SIGINT, on_signal, d);
     hr_loop_signal(d->loop, SIGTERM, on_signal, d);
@@ -187,6 +214,7 @@ hr_code hr_daemon_run(const hr_daemon_options *options, hr_error *err) {
     }
     hr_engine_free(d.engine);
     hr_admin_close(d.admin); /* after the last answer of the engine */
+    hr_daemon_reload_fini(&d);
     hr_spawner_stop();
     hr_timer_free(d.run_for);
     hr_loop_free(d.loop);

@@ -5,11 +5,14 @@
 
 #include "app/config.h"
 #include "app/engine.h"
+#include "core/buffer.h"
 
 typedef struct hr_daemon hr_daemon;
 
 typedef struct hr_daemon_options {
     const hr_config *config;
+    const char *const *paths; /* where a reload reads it again; NULL: no reload */
+    size_t path_count;
     const char *state_dir;
     uint32_t grace_ms;                              /* for running calls at the end */
     uint64_t run_ms;                                /* end by itself after so long; 0: never */
@@ -25,8 +28,11 @@ typedef struct hr_daemon_options {
  * Errors: each one clear line in err; HR_OK after a graceful stop. */
 hr_code hr_daemon_run(const hr_daemon_options *options, hr_error *err);
 
-/* hr_config_load with the expressions compiled by streams/sql, as `run` will. Prints what is wrong
- * to stderr (json: as JSON to stdout). NULL: there were errors. */
+/* hr_config_load with the expressions compiled by streams/sql, as `run` will. What is wrong is
+ * appended to out_said (json: as JSON). NULL: there were errors. */
+hr_config *hr_daemon_read(const char *const *paths, size_t count, bool json, hr_buffer *out_said);
+
+/* The same; what is wrong is printed to stderr (json: to stdout). */
 hr_config *hr_daemon_load(const char *const *paths, size_t count, bool json);
 
 #endif

@@ -6,6 +6,7 @@
 #include "triggers/cron.h"
 
 #include <sys/random.h>
+#include <unistd.h>
 
 enum { MAX_WAKE_MS = 60000 }; /* the wall clock may jump: due times are looked at again */
 
@@ -458,6 +459,20 @@ void hr_engine_free(hr_engine *take_engine) {
 
 int hr_engine_port(const hr_engine *e) {
     return e->http == NULL ? 0 : hr_http_server_port(e->http);
+}
+
+hr_listener hr_engine_listener(const hr_engine *e) {
+    const hr_node *settings = hr_node_get(e->options.config, "settings");
+    return (hr_listener){.fd = e->http == NULL ? -1 : hr_http_server_listener(e->http),
+                         .address = hr_copy_text(hr_node_text(settings, "listen", HR_LISTEN))};
+}
+
+void hr_listener_close(hr_listener *listener) {
+    if (listener->fd >= 0) {
+        close(listener->fd);
+    }
+    hr_free(listener->address);
+    *listener = (hr_listener){.fd = -1};
 }
 
 bool hr_engine_is_empty(const hr_engine *e) {

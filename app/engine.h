@@ -17,11 +17,19 @@
 
 typedef struct hr_engine hr_engine;
 
+/* The listening socket of the webhooks between two engines, so that no connection is refused while
+ * one follows the other. */
+typedef struct hr_listener {
+    int fd;        /* -1: none */
+    char *address; /* as the configuration says it; owned */
+} hr_listener;
+
 typedef struct hr_engine_options {
     hr_loop *loop;
     const hr_node *config; /* root map, borrowed for the engine's life */
     const char *state_dir;
     const char *listen;                          /* NULL: settings.listen */
+    hr_listener *listener;                       /* taken over if the address is the same; NULL */
     bool log_files;                              /* handler lines to files in state_dir/logs */
     void (*failed)(void *data, const char *why); /* the store gave up: the process must end */
     void *failed_data;
@@ -42,6 +50,11 @@ void hr_engine_free(hr_engine *take_engine);
 
 /* The port of the webhook server, 0: none. */
 int hr_engine_port(const hr_engine *engine);
+
+/* A second descriptor of its listening socket; before hr_engine_stop. Freed by
+ * hr_listener_close(), also when it was taken over. */
+hr_listener hr_engine_listener(const hr_engine *engine);
+void hr_listener_close(hr_listener *listener);
 
 /* No triggers configured? */
 bool hr_engine_is_empty(const hr_engine *engine);

@@ -456,9 +456,14 @@ static hr_code build_http(hr_engine *e, hr_error *err) {
     const hr_node *tls = hr_node_get(settings, "tls");
     hr_http_options options = {.listen = e->options.listen != NULL
                                              ? e->options.listen
-                                             : hr_node_text(settings, "listen", "127.0.0.1:7080"),
+                                             : hr_node_text(settings, "listen", HR_LISTEN),
                                .tls_cert = hr_node_text(tls, "cert", NULL),
                                .tls_key = hr_node_text(tls, "key", NULL)};
+    hr_listener *listener = e->options.listener;
+    if (listener != NULL && listener->fd >= 0 && strcmp(listener->address, options.listen) == 0) {
+        options.take_fd = listener->fd;
+        listener->fd = -1;
+    }
     e->http = hr_http_server_new(e->loop, &options);
     return HR_OK;
 }

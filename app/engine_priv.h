@@ -9,6 +9,8 @@
 #include "core/memory.h"
 #include "net/http_server.h"
 
+#define HR_LISTEN "127.0.0.1:7080" /* settings.listen when it is absent */
+
 enum { GAUGES = 8 };
 
 typedef struct engine_trigger {

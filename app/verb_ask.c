@@ -66,6 +66,69 @@ static int usage(const char *text) {
     return HR_EXIT_USAGE;
 }
 
+/* ---- reload ---- */
+
+static bool on_reloaded(void *data, const json_t *answer) {
+    int *exit_code = data;
+    const char *invalid = json_string_value(json_object_get(answer, "invalid"));
+    const char *error = json_string_value(json_object_get(answer, "error"));
+    if (invalid != NULL) {
+        fprintf(stderr, "%sheadrace: not reloaded; the former configuration goes on\n", invalid);
+        *exit_code = HR_EXIT_CONFIG;
+    } else if (error != NULL) {
+        fprintf(stderr, "headrace: not reloaded: %s\n", error);
+        *exit_code = HR_EXIT_FAILED;
+    } else {
+        long long triggers = json_integer_value(json_object_get(answer, "triggers"));
+        long long functions = json_integer_value(json_object_get(answer, "functions"));
+        printf("reloaded: %lld trigger%s, %lld function%s\n", triggers, triggers == 1 ? "" : "s",
+               functions, functions == 1 ? "" : "s");
+    }
+    return false;
+}
+
+static bool on_reloaded_json(void *data, const json_t *answer) {
+    int *exit_code = data;
+    *exit_code = json_is_true(json_object_get(answer, "reloaded")) ? HR_EXIT_OK
+                 : json_object_get(answer, "invalid") != NULL      ? HR_EXIT_CONFIG
+                                                                   : HR_EXIT_FAILED;
+    print_json(answer, JSON_INDENT(2));
+    return false;
+}
+
+static int reload(const hr_args *args) {
+    bool is_guess = false;
+    int exit_code = HR_EXIT_OK;
+    char *state = hr_args_state(args, &is_guess);
+    hr_error err = {0};
+    json_t *request = json_pack("{s:s}", "verb", "reload");
+    bool json = hr_args_has(args, "json");
+    if (hr_control_ask(state, request, json ? on_reloaded_json : on_reloaded, &exit_code, &err) !=
+        HR_OK) {
+        fprintf(stderr, "headrace: %s%s\n", err.text,
+                is_guess ? " (the file here has errors, so its settings.state is not known: name "
+                           "the state with --state)"
+                         : "");
+        exit_code = HR_EXIT_FAILED;
+    }
+    hr_free(state);
+    json_decref(request);
+    return exit_code;
+}
+
+const hr_verb hr_verb_reload = {"reload",
+                                "Run",
+                                "",
+                                "take the changed configuration, or say why not",
+                                NULL,
+                                "  headrace reload\n"
+                                "  headrace reload --state /var/lib/headrace\n"
+                                "  headrace reload --json\n"
+                                "  headrace check && headrace reload\n"
+                                "  kill -HUP $(pidof headrace)     the same, said in the log\n",
+                                reload,
+                                0};
+
 /* ---- emit ---- */
 
 static json_t *read_data(const hr_args *args, const char **out_error) {

@@ -56,6 +56,8 @@ static int run(const hr_args *args) {
     bool is_guess = false;
     char *state = hr_args_state(args, &is_guess);
     hr_daemon_options options = {.config = config,
+                                 .paths = paths,
+                                 .path_count = count,
                                  .state_dir = state,
                                  .run_ms = (uint64_t)run_ms,
                                  .started = on_started,

@@ -7,6 +7,7 @@
 #include "net/http_server_priv.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
@@ -25,7 +26,7 @@ hr_http_server *hr_http_server_new(hr_loop *loop, const hr_http_options *options
     server->tls_key = hr_copy_text(options->tls_key);
     server->connections = options->connections == 0 ? CONNECTIONS : options->connections;
     server->timeout_s = options->timeout_s == 0 ? TIMEOUT_S : options->timeout_s;
-    server->fd = -1;
+    server->fd = options->take_fd > 0 ? options->take_fd : -1;
     server->slow = hr_timer_new(loop, hr_http_end_slow, server);
     server->message.run = on_message;
     server->arrived_last = &server->arrived;
@@ -152,7 +153,9 @@ hr_code hr_http_server_start(hr_http_server *server, hr_error *err) {
         code = read_file(server->tls_cert, &cert, err);
         code = code == HR_OK ? read_file(server->tls_key, &key, err) : code;
     }
-    if (code == HR_OK) {
+    if (code == HR_OK && server->fd >= 0) { /* taken over */
+        server->port = hr_http_bound_port(server->fd);
+    } else if (code == HR_OK) {
         code = hr_http_listen(server->listen, &server->fd, &server->port, err);
     }
     if (code == HR_OK) {
@@ -173,6 +176,10 @@ hr_code hr_http_server_start(hr_http_server *server, hr_error *err) {
 
 int hr_http_server_port(const hr_http_server *server) {
     return server->port;
+}
+
+int hr_http_server_listener(const hr_http_server *server) {
+    return server->daemon == NULL ? -1 : fcntl(server->fd, F_DUPFD_CLOEXEC, 3);
 }
 
 /* Sets the answer and wakes the connection. From here on only microhttpd's reference counts. */
@@ -343,6 +350,9 @@ void hr_http_server_free(hr_http_server *server) {
         return;
     }
     hr_http_server_stop(server);
+    if (server->fd >= 0) { /* taken over and never started */
+        close(server->fd);
+    }
     hr_timer_free(server->slow);
     while (server->open != NULL) { /* never answered by their handlers */
         hr_http_request *request = server->open;

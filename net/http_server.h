@@ -20,6 +20,7 @@ typedef struct hr_http_options {
     const char *tls_cert, *tls_key; /* PEM files, NULL: no TLS */
     uint32_t connections;           /* most at once; 0: 10,000 */
     uint32_t timeout_s;             /* idle and header timeout; 0: 30 */
+    int take_fd;                    /* a socket that listens there already; 0: none */
 } hr_http_options;
 
 /* Called on the loop thread. */
@@ -39,6 +40,10 @@ hr_code hr_http_server_start(hr_http_server *server, hr_error *err);
 
 /* The bound port. */
 int hr_http_server_port(const hr_http_server *server);
+
+/* A second descriptor of the listening socket, for take_fd of the next server: connections wait in
+ * it meanwhile and none is refused. -1: this one does not listen. Owned by the caller. */
+int hr_http_server_listener(const hr_http_server *server);
 
 /* Parts of a request, valid until it is answered. Header names match without case; empty when
  * absent (*found tells, may be NULL). */

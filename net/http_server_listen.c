@@ -9,7 +9,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-static int bound_port(int fd) {
+int hr_http_bound_port(int fd) {
     struct sockaddr_storage address = {0};
     socklen_t size = sizeof address;
     if (getsockname(fd, (struct sockaddr *)&address, &size) != 0) {
@@ -89,7 +89,7 @@ hr_code hr_http_listen(const char *address, int *out_fd, int *out_port, hr_error
         goto done;
     }
     *out_fd = fd;
-    *out_port = bound_port(fd);
+    *out_port = hr_http_bound_port(fd);
 done:
     if (list != NULL) {
         freeaddrinfo(list);

@@ -80,6 +80,9 @@ struct hr_http_server {
 /* A socket that listens on "host:port", and the port it got. Errors: HR_E_IO, HR_E_INVALID. */
 hr_code hr_http_listen(const char *address, int *out_fd, int *out_port, hr_error *err);
 
+/* The port of a socket that listens. */
+int hr_http_bound_port(int fd);
+
 /* microhttpd's callbacks; threads of the library. */
 enum MHD_Result hr_http_on_access(void *data, struct MHD_Connection *connection, const char *url,
                                   const char *method, const char *version, const char *upload,
