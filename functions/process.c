@@ -22,6 +22,7 @@ enum {
     BACKOFF_MAX_MS = 30000,
     STOP_MS = 2000, /* from BYE to the end */
     RECEIVE_BYTES = 65536,
+    KEPT_BYTES = 1 << 20, /* of a buffer that is empty */
     TAIL_BYTES = 512
 };
 
@@ -64,12 +65,32 @@ struct pool {
 
 static void start_worker(void *data);
 
-static void tell_room(pool *p) {
+static uint32_t count_ready(const pool *p) {
     uint32_t ready = 0;
     for (uint32_t i = 0; i < p->count; i++) {
         ready += p->workers[i].is_ready ? 1 : 0;
     }
-    p->runtime.host->room(&p->runtime, ready);
+    return ready;
+}
+
+static void tell_room(pool *p) {
+    p->runtime.host->room(&p->runtime, count_ready(p));
+}
+
+/* A worker ended before it had any work; the function is down when it was the last. */
+static void tell_useless(pool *p, const char *why) {
+    if (count_ready(p) == 0) {
+        p->runtime.host->down(&p->runtime, why);
+    } else {
+        p->runtime.host->line(&p->runtime, (hr_slice){0}, 0, HR_LOG_WARN, hr_slice_text(why));
+    }
+}
+
+/* Gives back what an unusually large frame took. */
+static void trim(hr_buffer *buffer) {
+    if (buffer->size == 0 && buffer->capacity > KEPT_BYTES) {
+        hr_buffer_fini(buffer);
+    }
 }
 
 /* Ends a worker that is of no use any more; on_exited() follows and no call comes before. */
@@ -145,7 +166,7 @@ static void on_gone(worker *w, const char *why) {
     if (is_proven) {
         w->backoff_ms = 0;
     } else {
-        p->runtime.host->down(&p->runtime, text);
+        tell_useless(p, text);
     }
     hr_timer_start(w->again, w->backoff_ms, 0);
     w->backoff_ms = w->backoff_ms == 0 ? BACKOFF_MIN_MS : w->backoff_ms * 2;
@@ -227,6 +248,7 @@ static void read_frames(worker *w) {
         on_frame(w, &frame);
     }
     hr_buffer_consume(&w->in, used);
+    trim(&w->in);
     if (is_bad && w->garbage[0] == '\0') {
         snprintf(w->garbage, sizeof w->garbage,
                  "what the worker wrote to its socket is no frame (protocol version %d)",
@@ -243,6 +265,7 @@ static void flush(worker *w) {
         }
         hr_buffer_consume(&w->out, (size_t)wrote);
     }
+    trim(&w->out);
     hr_watch_set(w->watch, HR_WATCH_READ | (w->out.size > 0 ? HR_WATCH_WRITE : 0));
 }
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The runtime python with the real worker and a real interpreter. */
+#include "core/memory.h"
 #include "tests/unit/functions/runtime_bench.h"
 
 #include <setjmp.h>
@@ -287,6 +288,41 @@ static void a_cancelled_worker_gets_no_call_and_only_its_own_call_fails(void **s
     assert_int_equal(bench.downs, 0);
 }
 
+static void one_worker_that_cannot_start_does_not_bring_the_function_down(void **state) {
+    (void)state;
+    hr_error err = {0};
+    bench_file(&bench, "hot.py",
+               "import os\n"
+               "os.close(os.open('first', os.O_CREAT | os.O_EXCL))\n" /* the second one fails */
+               "def handle(event): pass\n");
+    const char *const pairs[] = {"python", "hot.py", "workers", "2", NULL};
+    assert_int_equal(bench_open(&bench, "python", pairs, &err), HR_OK);
+    bench_wait_room(&bench, 1);
+    bench_wait_line(&bench, "FileExistsError");
+    assert_string_equal(bench.down, "");
+    bench_event(&bench, "e1", "a", "1");
+    bench_call(&bench);
+    assert_int_equal(bench.failure, HR_OK);
+}
+
+static void a_large_call_goes_through_whole(void **state) {
+    (void)state;
+    open_python("def handle(event): return str(len(event.raw))\n");
+    bench_wait_room(&bench, 1);
+    char *large = hr_alloc(12000001);
+    memset(large, '7', 12000000);
+    bench_event(&bench, "e1", "a", large);
+    bench_event(&bench, "e2", "b", large);
+    bench_event(&bench, "e3", "c", "1");
+    hr_free(large);
+    bench_call(&bench);
+    assert_int_equal(bench.failure, HR_OK);
+    assert_string_equal(bench_part(hr_batch_data(bench.results, 1)), "12000000");
+    assert_string_equal(bench_part(hr_batch_data(bench.results, 2)), "1");
+    bench_call(&bench); /* and the next one too */
+    assert_int_equal(bench.results->count, 3);
+}
+
 static void the_venv_beside_the_file_is_the_interpreter(void **state) {
     (void)state;
     hr_error err = {0};
@@ -378,6 +414,9 @@ int main(void) {
         cmocka_unit_test_teardown(output_of_threads_and_children_is_kept, tear_down),
         cmocka_unit_test_teardown(a_cancelled_worker_gets_no_call_and_only_its_own_call_fails,
                                   tear_down),
+        cmocka_unit_test_teardown(one_worker_that_cannot_start_does_not_bring_the_function_down,
+                                  tear_down),
+        cmocka_unit_test_teardown(a_large_call_goes_through_whole, tear_down),
         cmocka_unit_test_teardown(the_venv_beside_the_file_is_the_interpreter, tear_down),
         cmocka_unit_test_teardown(a_worker_that_stops_is_told_so_and_ends_by_itself, tear_down),
         cmocka_unit_test_teardown(a_worker_that_will_not_end_is_killed, tear_down),
