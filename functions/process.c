@@ -7,6 +7,7 @@
 #include "functions/environment.h"
 #include "functions/registry.h"
 #include "functions/spawn.h"
+#include "functions/worker_program.h"
 #include "functions/worker_wire.h"
 
 #include <assert.h>
@@ -58,9 +59,7 @@ struct pool {
     hr_wire_answer *wire; /* the answer that is being read */
     hr_timer *grace;
     late_answer *lates;
-    bool is_python, is_stopping;
-    char *script; /* python: FILE, absolute or relative to config_dir */
-    char *handler;
+    bool is_stopping;
 };
 
 static void start_worker(void *data);
@@ -319,55 +318,6 @@ static void on_started(void *data, int pid, int error) {
     }
 }
 
-/* interpreter:, or the .venv beside the file, or that beside the configuration, or python3.
- * Relative to config_dir, where the worker starts. For the caller to free. */
-static char *interpreter_of(const pool *p) {
-    static const char venv[] = ".venv/bin/python";
-    const char *given = hr_node_text(p->runtime.config, "interpreter", NULL);
-    if (given != NULL) {
-        return hr_copy_text(given);
-    }
-    const char *slash = strrchr(p->script, '/');
-    int folder = slash == NULL ? 0 : (int)(slash - p->script) + 1;
-    for (bool is_last = folder == 0;; folder = 0, is_last = true) {
-        char *own = hr_format("%.*s%s", folder, p->script, venv);
-        char *seen =
-            own[0] == '/' ? hr_copy_text(own) : hr_format("%s/%s", p->runtime.config_dir, own);
-        bool is_there = access(seen, X_OK) == 0;
-        hr_free(seen);
-        if (is_there) {
-            return own;
-        }
-        hr_free(own);
-        if (is_last) {
-            return hr_copy_text("python3");
-        }
-    }
-}
-
-static void arguments(const pool *p, hr_strings *argv, hr_strings *env) {
-    const hr_runtime *runtime = &p->runtime;
-    hr_environment(env, runtime);
-    hr_strings_add(env, hr_copy_text("HEADRACE_FD=3"));
-    if (!p->is_python) {
-        const hr_node *cursor = NULL;
-        for (const char *word = hr_node_each_text(runtime->config, "exec", &cursor); word != NULL;
-             word = hr_node_each_text(runtime->config, "exec", &cursor)) {
-            hr_strings_add(argv, hr_copy_text(word));
-        }
-        return;
-    }
-    hr_strings_add(argv, interpreter_of(p));
-    const char *workers = hr_workers_dir();
-    hr_strings_add(argv, hr_copy_text("-u"));
-    hr_strings_add(argv, hr_format("%s/worker.py", workers));
-    hr_strings_add(argv, hr_copy_text(p->script));
-    hr_strings_add(argv, hr_copy_text(p->handler));
-    if (hr_node_get(hr_node_get(runtime->config, "env"), "PYTHONPATH") == NULL) {
-        hr_strings_add(env, hr_format("PYTHONPATH=%s", workers));
-    }
-}
-
 static void start_worker(void *data) {
     worker *w = data;
     pool *p = w->pool;
@@ -387,7 +337,7 @@ static void start_worker(void *data) {
         return;
     }
     hr_strings argv = {0}, env = {0};
-    arguments(p, &argv, &env);
+    hr_worker_program(&p->runtime, &argv, &env);
     w->fd = pair[0];
     w->tail[0] = w->garbage[0] = '\0';
     w->is_running = true;
@@ -409,19 +359,10 @@ static void start_worker(void *data) {
 
 static hr_code init(hr_runtime *self, hr_error *err) {
     pool *p = (pool *)self;
-    p->is_python = strcmp(self->ops->kind, "python") == 0;
     p->count = (uint32_t)hr_node_number(self->config, "workers", 1);
     if (p->count == 0 || p->count > WORKERS_MAX) {
         return hr_fail(err, HR_E_CONFIG, 0, "function '%s': workers must be 1 to %d", self->name,
                        WORKERS_MAX);
-    }
-    if (p->is_python) {
-        const char *text = self->kind_config->text;
-        const char *colon = strrchr(text, ':');
-        colon = colon == NULL || strchr(colon, '/') != NULL ? NULL : colon;
-        p->script =
-            colon == NULL ? hr_copy_text(text) : hr_copy_bytes(text, (size_t)(colon - text));
-        p->handler = hr_copy_text(colon == NULL ? "handle" : colon + 1);
     }
     p->workers = hr_alloc_array(p->count, sizeof *p->workers);
     p->wire = hr_alloc(sizeof *p->wire);
@@ -552,8 +493,6 @@ static void fini(hr_runtime *self) {
     hr_timer_free(p->grace);
     hr_free(p->workers);
     hr_free(p->wire);
-    hr_free(p->script);
-    hr_free(p->handler);
 }
 
 const hr_runtime_ops hr_python_ops = {.kind = "python",

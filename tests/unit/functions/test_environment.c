@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The environment of a function's program, and its output line by line. */
+/* The words and environment of a function's program, and its output line by line. */
 #include "functions/environment.h"
 
 #include "core/buffer.h"
 #include "core/memory.h"
+#include "functions/registry.h"
+#include "functions/worker_program.h"
 
 #include <fcntl.h>
 #include <setjmp.h>
@@ -11,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -54,6 +57,119 @@ static void only_four_variables_are_passed_and_env_wins(void **state) {
     assert_int_equal(env.count, 6);
     hr_strings_fini(&env);
     hr_strings_fini(&env); /* empty again */
+    hr_node_free(config);
+}
+
+/* ---- programs ---- */
+
+static char folder[] = "/tmp/headrace-env-XXXXXX";
+
+/* Its words with blanks between, made anew. */
+static const char *words_of(const char *kind, const char *text, hr_node *config) {
+    static hr_buffer words;
+    const hr_runtime_ops ops = {.kind = kind};
+    hr_node_add_text(config, kind, text, 0);
+    hr_runtime runtime = {.ops = &ops,
+                          .name = "hot",
+                          .config = config,
+                          .kind_config = hr_node_get(config, kind),
+                          .config_dir = folder};
+    hr_strings argv = {0}, env = {0};
+    hr_worker_program(&runtime, &argv, &env);
+    assert_string_equal(value_of(&env, "HEADRACE_FD"), "3");
+    hr_buffer_fini(&words);
+    for (size_t i = 0; i < argv.count; i++) { /* the folder of worker.py is the build's */
+        const char *slash = strstr(argv.text[i], "/worker.py");
+        hr_buffer_print(&words, "%s%s", i == 0 ? "" : " ", slash == NULL ? argv.text[i] : slash);
+    }
+    const char *path = value_of(&env, "PYTHONPATH");
+    if (path != NULL && strcmp(path, hr_workers_dir()) != 0) {
+        hr_buffer_print(&words, " with %s", path);
+    }
+    hr_strings_fini(&argv);
+    hr_strings_fini(&env);
+    hr_node_free(config);
+    static char kept[512];
+    snprintf(kept, sizeof kept, "%s", hr_buffer_text(&words));
+    hr_buffer_fini(&words);
+    return kept;
+}
+
+static hr_node *empty(void) {
+    return hr_node_add(NULL, HR_NODE_MAP, NULL);
+}
+
+static void make(const char *name, bool is_folder) {
+    char *path = hr_format("%s/%s", folder, name);
+    if (is_folder) {
+        assert_int_equal(mkdir(path, 0755), 0);
+    } else {
+        int fd = open(path, O_CREAT | O_WRONLY, 0755);
+        assert_true(fd >= 0);
+        close(fd);
+    }
+    hr_free(path);
+}
+
+static void unmake(const char *name) {
+    char *path = hr_format("%s/%s", folder, name);
+    assert_int_equal(remove(path), 0);
+    hr_free(path);
+}
+
+static void the_nearest_interpreter_is_taken(void **state) {
+    (void)state;
+    assert_non_null(mkdtemp(folder));
+    assert_string_equal(words_of("python", "hot.py", empty()),
+                        "python3 -u /worker.py hot.py handle");
+    assert_string_equal(words_of("python", "sub/hot.py:other", empty()),
+                        "python3 -u /worker.py sub/hot.py other");
+    assert_string_equal(words_of("python", "a:b/hot.py", empty()),
+                        "python3 -u /worker.py a:b/hot.py handle");
+    static const char *const made[] = {
+        "sub",       ".venv",         ".venv/bin",           ".venv/bin/python",
+        "sub/.venv", "sub/.venv/bin", "sub/.venv/bin/python"};
+    for (size_t i = 0; i < 4; i++) {
+        make(made[i], i < 3);
+    }
+    assert_string_equal(words_of("python", "hot.py", empty()),
+                        ".venv/bin/python -u /worker.py hot.py handle");
+    assert_string_equal(words_of("python", "sub/hot.py", empty()),
+                        ".venv/bin/python -u /worker.py sub/hot.py handle");
+    for (size_t i = 4; i < 7; i++) {
+        make(made[i], i < 6);
+    }
+    assert_string_equal(words_of("python", "sub/hot.py", empty()),
+                        "sub/.venv/bin/python -u /worker.py sub/hot.py handle");
+    assert_string_equal(words_of("python", "hot.py", empty()),
+                        ".venv/bin/python -u /worker.py hot.py handle");
+    hr_node *config = empty();
+    hr_node_add_text(config, "interpreter", "/opt/py", 0);
+    hr_node_add_text(hr_node_add(config, HR_NODE_MAP, "env"), "PYTHONPATH", "own", 0);
+    assert_string_equal(words_of("python", "sub/hot.py", config),
+                        "/opt/py -u /worker.py sub/hot.py handle with own");
+    for (size_t i = 7; i > 0; i--) {
+        unmake(made[i - 1]);
+    }
+    assert_int_equal(rmdir(folder), 0);
+}
+
+static void a_program_gets_its_words_as_they_stand(void **state) {
+    (void)state;
+    assert_string_equal(words_of("exec", "./run me", empty()), "./run me");
+    hr_node *config = empty();
+    hr_node *list = hr_node_add(config, HR_NODE_LIST, "exec");
+    hr_node_add_text(list, NULL, "./run", 0);
+    hr_node_add_text(list, NULL, "$HOME *", 0);
+    const hr_runtime_ops ops = {.kind = "exec"};
+    hr_runtime runtime = {.ops = &ops, .name = "hot", .config = config, .config_dir = "."};
+    hr_strings argv = {0}, env = {0};
+    hr_worker_program(&runtime, &argv, &env);
+    assert_int_equal(argv.count, 2);
+    assert_string_equal(argv.text[1], "$HOME *");
+    assert_null(value_of(&env, "PYTHONPATH"));
+    hr_strings_fini(&argv);
+    hr_strings_fini(&env);
     hr_node_free(config);
 }
 
@@ -153,6 +269,8 @@ static void the_end_of_the_file_gives_the_last_line_and_no_turns(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(only_four_variables_are_passed_and_env_wins),
+        cmocka_unit_test(the_nearest_interpreter_is_taken),
+        cmocka_unit_test(a_program_gets_its_words_as_they_stand),
         cmocka_unit_test_setup_teardown(lines_come_whole_without_their_ends, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_long_line_comes_in_pieces_of_four_kibibytes, set_up,
                                         tear_down),
