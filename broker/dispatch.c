@@ -283,7 +283,7 @@ void hr_dispatch_load_parked(hr_dispatch *d, const hr_row *row) {
     }
     cursor *c = f == NULL ? NULL : find_cursor(f, row->feed);
     if (c != NULL && c->low > 0) { /* 0: it no longer takes from the feed */
-        hr_park_load(f, c, row);
+        hr_park_load(d, f, c, row);
     }
 }
 
@@ -344,14 +344,30 @@ static void submit_again(hr_dispatch *d) {
     }
 }
 
+/* A wall clock that goes another way than the monotonic one was set: the difference is left out. */
+static void set_time(hr_dispatch *d, const hr_input *input) {
+    static const int64_t slew_ms = 2000; /* what may come together between two steps */
+    int64_t passed_ms = (int64_t)(input->now_ns - d->now_ns) / 1000000;
+    int64_t jump_ms = (input->real_us - d->real_us) / 1000 - passed_ms;
+    if (d->now_ns != 0 && (jump_ms > slew_ms || jump_ms < -slew_ms)) {
+        d->skew_ms += jump_ms;
+    }
+    d->now_ns = input->now_ns;
+    d->real_us = input->real_us;
+    d->clock_ms = input->real_us / 1000 - d->skew_ms;
+}
+
+int64_t hr_dispatch_real_ms(const hr_dispatch *d, int64_t clock_ms) {
+    return clock_ms == 0 ? 0 : clock_ms + d->skew_ms;
+}
+
 void hr_dispatch_step(hr_dispatch *d, const hr_input *input, hr_output *out) {
     for (size_t i = 0; i < d->lent_count; i++) {
         hr_free(d->lent[i]);
     }
     d->lent_count = 0;
     d->action_count = 0;
-    d->now_ns = input->now_ns;
-    d->real_us = input->real_us;
+    set_time(d, input);
     d->chance = input->chance;
     d->wake_ns = UINT64_MAX;
     apply_input(d, input);

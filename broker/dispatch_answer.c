@@ -21,9 +21,9 @@ static void retry(hr_dispatch *d, function *f, item *it, int64_t after_ms, hr_sl
     int64_t wait =
         hr_retry_wait_ms(&f->policy.retry, attempt == 0 ? 1 : attempt, hr_dispatch_chance(d));
     if (after_ms > wait) {
-        wait = after_ms;
+        wait = after_ms < HR_WAIT_MAX_MS ? after_ms : HR_WAIT_MAX_MS;
     }
-    hr_park(d, f, it, HR_PARKED_RETRY, d->real_us / 1000 + wait, attempt, why);
+    hr_park(d, f, it, HR_PARKED_RETRY, d->clock_ms + wait, attempt, why);
 }
 
 static void deliver(hr_dispatch *d, function *f, const call_box *box, item *it) {
@@ -57,6 +57,8 @@ static void keep_results(function *f, cursor *c, const hr_answer *answer, const 
         hr_batch *batch =
             kept == results->count ? hr_batch_ref(results) : hr_batch_pick(results, keep, kept);
         batch->feed = f->policy.result_feed;
+        f->results->coming += batch->size;
+        f->result_peak = batch->size > f->result_peak ? batch->size : f->result_peak;
         hr_unit_append(hr_cursor_unit(c), batch);
     }
     hr_batch_unref(results);

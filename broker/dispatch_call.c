@@ -33,7 +33,7 @@ void hr_item_dead(hr_dispatch *d, function *f, item *it, const char *reason, hr_
                     .key_hash = it->key_hash,
                     .attempt = attempt,
                     .replay = it->replay,
-                    .first_attempt_ms = it->first_ms,
+                    .first_attempt_ms = hr_dispatch_real_ms(d, it->first_ms),
                     .at_ms = d->real_us / 1000,
                     .bytes = hr_batch_envelope(it->batch, it->index),
                     .reason = hr_slice_text(reason),
@@ -52,7 +52,7 @@ void hr_item_dead(hr_dispatch *d, function *f, item *it, const char *reason, hr_
 }
 
 static bool is_expired(const hr_dispatch *d, const function *f, const item *it) {
-    int64_t age = d->real_us / 1000 - it->first_ms; /* a clock set back makes it younger, no harm */
+    int64_t age = d->clock_ms - it->first_ms;
     return it->first_ms != 0 && f->policy.retry.max_age_ms >= 0 && age > f->policy.retry.max_age_ms;
 }
 
@@ -97,8 +97,8 @@ static void fill(hr_dispatch *d, function *f, lane *l, call_box *box) {
                          it.attempt, true);
             continue;
         }
-        if (it.first_ms == 0) {
-            it.first_ms = d->real_us / 1000;
+        if (it.first_ms == 0 || it.first_ms > d->clock_ms) { /* later: of a clock that was wrong */
+            it.first_ms = d->clock_ms;
         }
         if (it.parked != NULL) {
             it.parked->is_called = true;
@@ -139,10 +139,19 @@ static void start_call(hr_dispatch *d, function *f, lane *l, call_box *box) {
         &box->call;
 }
 
-void hr_function_call(hr_dispatch *d, function *f) {
-    if (f->results != NULL && f->results->unsettled >= f->results->policy.max_bytes) {
-        return; /* S2: not called while nobody takes what it would give */
+/* S2: not called while nobody takes what it would give, nor more often at once than its results
+ * have room, by the largest so far. What is larger than all room is called alone. */
+bool hr_function_has_room(const function *f) {
+    const feed *r = f->results;
+    if (r == NULL) {
+        return true;
     }
+    uint64_t held = r->unsettled + r->coming;
+    uint64_t reserve = (f->running + 1u) * f->result_peak;
+    return held + reserve <= r->policy.max_bytes || (held == 0 && f->running == 0);
+}
+
+void hr_function_call(hr_dispatch *d, function *f) {
     if (d->is_draining || f->queued == 0) {
         return;
     }
@@ -150,8 +159,9 @@ void hr_function_call(hr_dispatch *d, function *f) {
         hr_dispatch_wake_at(d, f->paused_until_ns);
         return;
     }
+    uint32_t first = f->turn;
     for (uint32_t i = 0; i < f->policy.lanes && f->running < f->slots; i++) {
-        lane *l = &f->lanes[(f->turn + i) % f->policy.lanes];
+        lane *l = &f->lanes[(first + i) % f->policy.lanes];
         if (l->count == 0 || l->running != NULL) {
             continue;
         }
@@ -159,6 +169,9 @@ void hr_function_call(hr_dispatch *d, function *f) {
         if (l->count < f->policy.batch_size && full_ns > d->now_ns) {
             hr_dispatch_wake_at(d, full_ns);
             continue;
+        }
+        if (!hr_function_has_room(f)) {
+            return;
         }
         if (f->streak >= HR_STREAK_PAUSES && f->running > 0) {
             return; /* half open: one call tries whether the function is well again */

@@ -170,7 +170,7 @@ static hr_batch *without_duplicates(hr_dispatch *d, feed *f, unit_box *unit, hr_
         }
     }
     for (uint32_t i = 0; i < take_batch->count; i++) {
-        if (hr_dedupe_add(f->policy.take_dedupe, seen[i], d->real_us / 1000)) {
+        if (hr_dedupe_add(f->policy.take_dedupe, seen[i], d->clock_ms)) {
             unit->seen[unit->seen_count++] = seen[i];
             keep[kept++] = i;
         } else if (d->options.note != NULL) {

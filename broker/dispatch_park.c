@@ -17,8 +17,8 @@ static hr_row *put_row(hr_dispatch *d, function *f, const item *it, const parked
                     .state = p->state,
                     .attempt = p->attempt,
                     .replay = p->replay,
-                    .due_ms = p->due_ms,
-                    .first_attempt_ms = p->first_ms,
+                    .due_ms = hr_dispatch_real_ms(d, p->due_ms),
+                    .first_attempt_ms = hr_dispatch_real_ms(d, p->first_ms),
                     .at_ms = d->real_us / 1000,
                     .bytes = hr_batch_envelope(it->batch, it->index),
                     .event_id = hr_batch_id(it->batch, it->index)};
@@ -58,7 +58,8 @@ void hr_park(hr_dispatch *d, function *f, item *it, uint32_t state, int64_t due_
     hr_row *row = put_row(d, f, it, p);
     row->text = hr_unit_copy(hr_cursor_unit(it->cursor), why);
     hr_dispatch_note(d, state == HR_PARKED_RETRY ? HR_NOTE_RETRY : HR_NOTE_BEHIND, it->cursor,
-                     it->batch, it->index, p->position, attempt, why, due_ms, 0);
+                     it->batch, it->index, p->position, attempt, why,
+                     hr_dispatch_real_ms(d, due_ms), 0);
     if (it->parked != NULL) {
         hr_batch_unref(it->batch);
     }
@@ -91,7 +92,7 @@ void hr_unpark(function *f, parked *p) {
     hr_parked_free(f, p);
 }
 
-void hr_park_load(function *f, cursor *c, const hr_row *row) {
+void hr_park_load(const hr_dispatch *d, function *f, cursor *c, const hr_row *row) {
     /* after a crash while the feed is away nobody may have it but us: twice rather than never */
     bool is_untried = row->state == HR_PARKED_BEHIND && row->attempt == 0 && !c->feed->is_gone;
     parked *p =
@@ -99,11 +100,11 @@ void hr_park_load(function *f, cursor *c, const hr_row *row) {
     p->state = row->state;
     p->attempt = row->attempt < HR_ATTEMPTS_MAX ? row->attempt : HR_ATTEMPTS_MAX;
     p->replay = row->replay;
-    p->first_ms = row->first_attempt_ms;
+    p->first_ms = row->first_attempt_ms == 0 ? 0 : row->first_attempt_ms - d->skew_ms;
     /* what ran when the process ended is tried at once; the first of a key always has a due time,
      * or it would wait for ever */
     if (p->state != HR_PARKED_BEHIND || hr_wait_is_first(f, p)) {
-        hr_wait_until(f, p, p->state == HR_PARKED_RETRY ? row->due_ms : 0);
+        hr_wait_until(f, p, p->state == HR_PARKED_RETRY ? row->due_ms - d->skew_ms : 0);
     }
 }
 
@@ -124,9 +125,16 @@ static void fetch(hr_dispatch *d, function *f, cursor *c) {
     act->read.position_count = count;
 }
 
+/* A due time further away than any wait is of a clock that was set back between two runs (S11). */
+static bool is_due(const hr_dispatch *d, const function *f, const parked *p) {
+    int64_t wait = p->due_ms - d->clock_ms;
+    int64_t most =
+        f->policy.retry.max_ms > HR_WAIT_MAX_MS ? f->policy.retry.max_ms : HR_WAIT_MAX_MS;
+    return wait <= 0 || wait > most;
+}
+
 /* Asks the store for the bytes of what is due: one read at a time, of one cursor. */
 void hr_park_release(hr_dispatch *d, function *f) {
-    int64_t now_ms = d->real_us / 1000;
     if (d->is_draining || f->fetching_count > 0 || f->queued >= HR_QUEUE_EVENTS ||
         (d->options.dead_max > 0 && d->options.dead_count >= d->options.dead_max) ||
         d->lent_count == sizeof d->lent / sizeof *d->lent) {
@@ -140,7 +148,7 @@ void hr_park_release(hr_dispatch *d, function *f) {
             hr_wait_no_more(f, p); /* hr_park_resume() finds it again */
             continue;
         }
-        if (p->due_ms > now_ms || p->ready_at > p->cursor->done || (c != NULL && p->cursor != c)) {
+        if (!is_due(d, f, p) || p->ready_at > p->cursor->done || (c != NULL && p->cursor != c)) {
             break;
         }
         c = p->cursor;
@@ -150,8 +158,8 @@ void hr_park_release(hr_dispatch *d, function *f) {
     }
     if (f->fetching_count > 0) {
         fetch(d, f, c);
-    } else if (f->heap_count > 0 && f->heap[0]->due_ms > now_ms) {
-        hr_dispatch_wake_at(d, d->now_ns + (uint64_t)(f->heap[0]->due_ms - now_ms) * 1000000u);
+    } else if (f->heap_count > 0 && !is_due(d, f, f->heap[0])) {
+        hr_dispatch_wake_at(d, d->now_ns + (uint64_t)(f->heap[0]->due_ms - d->clock_ms) * 1000000u);
     }
 }
 
@@ -186,7 +194,7 @@ void hr_park_fetched(hr_dispatch *d, function *f, const hr_input *input) {
         }
         if (input->read.result != HR_OK) {
             p->is_out = false;
-            hr_wait_until(f, p, d->real_us / 1000 + 1000);
+            hr_wait_until(f, p, d->clock_ms + 1000);
         } else if (batch == NULL || at == batch->count) {
             lose(d, f, p);
         } else {

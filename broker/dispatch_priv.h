@@ -9,6 +9,7 @@
 
 enum {
     HR_ATTEMPTS_MAX = UINT16_MAX - 1, /* what is counted; the next attempt fits its 16 bits */
+    HR_WAIT_MAX_MS = 86400000,        /* nothing waits longer for a retry, but by retry.backoff */
     HR_STREAK_PAUSES = 20             /* failed calls in a row that open the circuit breaker */
 };
 
@@ -139,7 +140,7 @@ struct feed {
     uint64_t ring_events, ring_bytes, wanted;
     mark *marks;
     size_t mark_first, mark_count, mark_capacity;
-    uint64_t unsettled;
+    uint64_t unsettled, coming; /* coming: results in units that are not durable yet */
     bool is_stopped, is_started;
     /* pull: is being taken away; no longer waits for calls; is away (what was attempted and is
      * parked is still tried here); its rows in the store belong to another epoch */
@@ -167,8 +168,9 @@ struct function {
     uint32_t streak; /* failed calls in a row */
     uint64_t paused_until_ns, pause_ns;
     const char *stalled;
-    feed *results; /* NULL: nobody takes them */
-    bool is_ended; /* removed, and that is on its way to the store or done */
+    feed *results;        /* NULL: nobody takes them */
+    uint64_t result_peak; /* bytes of the largest results of one call so far */
+    bool is_ended;        /* removed, and that is on its way to the store or done */
     cursor *cursors;
     function *next;
 };
@@ -185,6 +187,9 @@ struct hr_dispatch {
     uint64_t now_ns, chance, wake_ns;
     uint64_t window; /* events of a cursor at which it takes no more */
     int64_t real_us;
+    /* The wall clock without its jumps since the start (S11): what all ages and due times in memory
+     * count by. Rows hold real time: hr_dispatch_real_ms(). */
+    int64_t clock_ms, skew_ms;
     hr_action *actions;
     size_t action_count, action_capacity;
     uint64_t *lent[8]; /* position lists lent with actions until the next step */
@@ -202,6 +207,7 @@ void hr_dispatch_note(hr_dispatch *d, hr_note_kind kind, const cursor *at, const
 feed *hr_dispatch_find_feed(const hr_dispatch *d, uint32_t id);
 function *hr_dispatch_find_function(const hr_dispatch *d, uint32_t id);
 uint64_t hr_dispatch_chance(hr_dispatch *d);
+int64_t hr_dispatch_real_ms(const hr_dispatch *d, int64_t clock_ms);
 
 /* dispatch_unit.c: units, checkpoints, settled sets */
 unit_box *hr_unit_new(void);
@@ -245,6 +251,7 @@ uint32_t hr_lane_of(function *f, uint64_t key_hash);
 
 /* dispatch_call.c: calls */
 void hr_function_call(hr_dispatch *d, function *f);
+bool hr_function_has_room(const function *f);
 void hr_calls_expire(hr_dispatch *d, function *f);
 void hr_calls_unlist(hr_dispatch *d, call_box *box);
 void hr_calls_orphan(hr_dispatch *d, const feed *f);
@@ -272,7 +279,7 @@ void hr_park(hr_dispatch *d, function *f, item *it, uint32_t state, int64_t due_
              uint32_t attempt, hr_slice why);
 void hr_park_detach(hr_dispatch *d, function *f, item *it, bool is_running);
 void hr_unpark(function *f, parked *p);
-void hr_park_load(function *f, cursor *c, const hr_row *row);
+void hr_park_load(const hr_dispatch *d, function *f, cursor *c, const hr_row *row);
 void hr_park_release(hr_dispatch *d, function *f);
 void hr_park_fetched(hr_dispatch *d, function *f, const hr_input *input);
 void hr_park_put_back(item *it);

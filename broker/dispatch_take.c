@@ -209,7 +209,7 @@ static const char *why_stalled(const hr_dispatch *d, const function *f) {
     if (f->policy.parked_max_bytes > 0 && f->parked_bytes >= f->policy.parked_max_bytes) {
         return "too many events wait for a retry (settings.parked.max_bytes)";
     }
-    if (f->results != NULL && f->results->unsettled >= f->results->policy.max_bytes) {
+    if (f->running == 0 && !hr_function_has_room(f)) {
         return "the functions that take its results are behind (settings.journal.max_bytes)";
     }
     return NULL;

@@ -22,6 +22,9 @@ void hr_unit_free(unit_box *take_unit) {
         hr_batch_unref(take_unit->held[i]);
     }
     for (size_t i = 0; i < take_unit->append_count; i++) {
+        if (take_unit->cursor != NULL) {
+            take_unit->cursor->function->results->coming -= take_unit->appends[i]->size;
+        }
         hr_batch_unref(take_unit->appends[i]);
     }
     for (size_t i = 0; i < take_unit->owned_count; i++) {

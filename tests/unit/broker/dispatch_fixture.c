@@ -25,6 +25,19 @@ fixture *fx_new(void) {
     return fx;
 }
 
+fixture *fx_one(void) {
+    fixture *fx = fx_new();
+    fx->functions[1] = (hr_function_policy){
+        .name = "f",
+        .id = 1,
+        .lanes = 2,
+        .batch_size = 4,
+        .timeout_ms = 1000,
+        .retry = {.attempts = 3, .min_ms = 10, .max_ms = 10, .max_age_ms = -1}};
+    fx->takes[1] = FX_IN;
+    return fx;
+}
+
 static void note(void *data, const hr_note *n) {
     fixture *fx = data;
     if (n->function > 0 && (n->kind == HR_NOTE_DELIVERED || n->kind == HR_NOTE_DROPPED ||
@@ -54,8 +67,10 @@ void fx_start(fixture *fx) {
     for (uint32_t feed = 1; feed < FX_PULL; feed++) {
         hr_feed_policy policy = {.id = feed,
                                  .has_hops = feed == FX_RESULTS,
+                                 .has_replays = true,
                                  .next = fx->next[feed],
-                                 .max_bytes = fx->max_bytes};
+                                 .max_bytes = feed == FX_IN && fx->max_offer > 0 ? fx->max_offer
+                                                                                 : fx->max_bytes};
         if (feed == FX_IN && fx->dedupe) {
             policy.take_dedupe = hr_dedupe_new(1000, 60000);
         }
@@ -142,7 +157,7 @@ static void check_call(fixture *fx, const hr_call *call, uint32_t feed) {
 
 void fx_step(fixture *fx, hr_input *input) {
     input->now_ns = fx->now_ms * 1000000u;
-    input->real_us = (int64_t)fx->now_ms * 1000;
+    input->real_us = ((int64_t)fx->now_ms + fx->jump_ms) * 1000;
     input->chance = fx_random(fx);
     hr_dispatch_step(fx->d, input, &fx->out);
     fx->wake_ns = fx->out.wake_ns;
@@ -201,7 +216,7 @@ void fx_step(fixture *fx, hr_input *input) {
     }
 }
 
-void fx_pack(hr_builder *builder, uint64_t position, uint64_t id, uint64_t key, uint32_t hops) {
+void fx_pack(const fixture *fx, hr_builder *builder, uint64_t position, uint64_t id, uint64_t key) {
     char text[32], key_text[32];
     snprintf(text, sizeof text, "e%llu", (unsigned long long)id);
     snprintf(key_text, sizeof key_text, "k%llu", (unsigned long long)key);
@@ -210,17 +225,17 @@ void fx_pack(hr_builder *builder, uint64_t position, uint64_t id, uint64_t key, 
     if (key != 0) {
         fields.partition_key = hr_slice_text(key_text);
     }
-    hr_attribute depth = {
-        .name = hr_slice_text(HR_ATTRIBUTE_HOPS), .type = HR_ATTRIBUTE_INTEGER, .number = hops};
-    fields.extensions = &depth;
-    fields.extension_count = hops > 0 ? 1 : 0;
+    hr_attribute more = {
+        .name = hr_slice_text(fx->attribute), .type = HR_ATTRIBUTE_INTEGER, .number = fx->number};
+    fields.extensions = &more;
+    fields.extension_count = fx->attribute == NULL ? 0 : 1;
     HR_ASSERT(hr_builder_pack(builder, position, &fields, NULL) == HR_OK);
 }
 
 void fx_offer(fixture *fx, uint64_t ticket, uint64_t first_id, uint32_t count, uint32_t keys) {
     hr_builder builder = {0};
     for (uint32_t i = 0; i < count; i++) {
-        fx_pack(&builder, 0, first_id + i, keys == 0 ? 0 : (first_id + i) % keys, 0);
+        fx_pack(fx, &builder, 0, first_id + i, keys == 0 ? 0 : (first_id + i) % keys);
     }
     hr_input input = {.kind = HR_IN_OFFER,
                       .offer = {.feed = FX_IN,
@@ -254,7 +269,7 @@ void fx_answer(fixture *fx, size_t index, hr_code failure, const hr_exception *e
         fx->running[call->function][fx->takes[call->function]][position] = false;
         if (with_results) {
             causes[i] = (uint16_t)i;
-            fx_pack(&builder, 0, position, position % 3, fx->hops);
+            fx_pack(fx, &builder, 0, position, position % 3);
         }
     }
     answer.take_results = hr_builder_finish(&builder, FX_RESULTS, 1);
@@ -272,6 +287,16 @@ static fx_parked *find_parked(fixture *fx, const hr_row *row) {
         }
     }
     return NULL;
+}
+
+void fx_ok(fixture *fx) {
+    fx_answer(fx, 0, HR_OK, NULL, 0, false);
+}
+
+void fx_fail(fixture *fx, size_t call, uint32_t index, hr_outcome outcome) {
+    hr_exception exception = {
+        .index = (uint16_t)index, .outcome = (uint8_t)outcome, .after_ms = -1};
+    fx_answer(fx, call, HR_OK, &exception, 1, false);
 }
 
 hr_batch *fx_alone(uint32_t feed, uint64_t position, hr_slice envelope) {

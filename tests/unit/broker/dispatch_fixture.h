@@ -72,8 +72,12 @@ typedef struct fixture {
     uint32_t takes[FX_FUNCTIONS]; /* the feed of each; 0: no such function */
     bool dedupe, keep_order;
     uint64_t max_bytes, dead_max, seed;
-    uint32_t window, hops; /* hops: what results carry */
-    const char *broken;    /* what a check found; NULL: nothing */
+    uint64_t max_offer; /* of FX_IN alone; 0: max_bytes */
+    uint32_t window;
+    const char *attribute; /* events carry it, as number; NULL: none */
+    uint32_t number;
+    int64_t jump_ms;    /* of the wall clock */
+    const char *broken; /* what a check found; NULL: nothing */
 } fixture;
 
 /* Zeroed memory with defaults; set functions and takes, then start. */
@@ -84,6 +88,10 @@ void fx_free(fixture *take_fixture);
 void fx_start(fixture *fx);
 void fx_restart(fixture *fx);
 
+/* A fixture with one function on FX_IN, in the order of keys: 2 lanes, calls of up to 4 events, 3
+ * attempts with 10 ms between them. */
+fixture *fx_one(void);
+
 /* The fixture's random bits (xorshift). */
 uint64_t fx_random(fixture *fx);
 
@@ -93,6 +101,8 @@ void fx_offer(fixture *fx, uint64_t ticket, uint64_t first_id, uint32_t count, u
 void fx_wake(fixture *fx, uint64_t later_ms);
 void fx_answer(fixture *fx, size_t call, hr_code failure, const hr_exception *exceptions,
                size_t count, bool with_results);
+void fx_ok(fixture *fx); /* the oldest call: all went well */
+void fx_fail(fixture *fx, size_t call, uint32_t index, hr_outcome outcome); /* one event did not */
 void fx_unit(fixture *fx, hr_code result); /* the oldest unit ends */
 void fx_serve(fixture *fx);                /* the oldest read is answered */
 void fx_settle_store(fixture *fx);         /* all units and reads */
@@ -107,7 +117,7 @@ void fx_other_owner(fixture *fx, uint64_t to); /* another daemon handles all up 
 
 /* Shared by the files of the fixture. */
 hr_batch *fx_alone(uint32_t feed, uint64_t position, hr_slice envelope);
-void fx_pack(hr_builder *builder, uint64_t position, uint64_t id, uint64_t key, uint32_t hops);
+void fx_pack(const fixture *fx, hr_builder *builder, uint64_t position, uint64_t id, uint64_t key);
 void fx_add_pull(fixture *fx, bool is_away);
 void fx_load_parked(fixture *fx, uint32_t feed); /* 0: all */
 

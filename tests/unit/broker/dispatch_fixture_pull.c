@@ -8,7 +8,7 @@ void fx_produce(fixture *fx, uint32_t count, uint32_t keys) {
         uint64_t position = fx->next[FX_PULL]++;
         HR_ASSERT(position < FX_EVENTS);
         hr_builder builder = {0};
-        fx_pack(&builder, position, position, keys == 0 ? 0 : 1 + position % keys, 0);
+        fx_pack(fx, &builder, position, position, keys == 0 ? 0 : 1 + position % keys);
         fx->journal[FX_PULL][position] =
             (fx_event){.exists = true, .one = hr_builder_finish(&builder, FX_PULL, 1)};
         hr_builder_fini(&builder);
