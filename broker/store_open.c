@@ -307,6 +307,7 @@ void hr_store_free(hr_store *store) {
     }
     for (size_t i = 0; i < store->feed_count; i++) {
         sqlite3_finalize(store->feeds[i].insert);
+        sqlite3_finalize(store->feeds[i].insert_many);
     }
     if (store->db != NULL && store->has_failed) { /* closing must not trust a failed sync */
         sqlite3_db_config(store->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);

@@ -16,6 +16,7 @@ enum {
     STORE_APPLICATION = 0x48524365, /* PRAGMA application_id */
     STORE_PAGE_BYTES = 16384,
     STORE_GROUP_EVENTS = 4096,
+    STORE_INSERT_ROWS = 32, /* of one statement */
     STORE_GROUP_BYTES = 8 << 20,
     STORE_WAL_BYTES = 64 << 20,
     STORE_TRIM_ROWS = 1024, /* history rows deleted at once, beside twice the appended ones */
@@ -30,9 +31,9 @@ typedef struct store_feed {
     bool pull, is_dirty, is_stuck; /* stuck: its history cannot be deleted */
     uint64_t next, base, bytes;
     hr_counters counters;
-    uint64_t trim_from;   /* nothing is kept below it */
-    int64_t oldest_at_ms; /* of the row at or above it; INT64_MIN: unknown */
-    sqlite3_stmt *insert; /* lives as long as the store */
+    uint64_t trim_from;                 /* nothing is kept below it */
+    int64_t oldest_at_ms;               /* of the row at or above it; INT64_MIN: unknown */
+    sqlite3_stmt *insert, *insert_many; /* live as long as the store */
 } store_feed;
 
 /* How far a live function is on a feed. */
