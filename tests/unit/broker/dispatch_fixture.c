@@ -114,6 +114,7 @@ static void end(fixture *fx) {
 
 void fx_restart(fixture *fx) {
     end(fx);
+    fx_check_sums(fx);
     fx_start(fx);
 }
 
@@ -129,30 +130,6 @@ void fx_free(fixture *take_fixture) {
         hr_batch_unref(fx->parked[i].one);
     }
     hr_free(fx);
-}
-
-static void check_call(fixture *fx, const hr_call *call, uint32_t feed) {
-    for (uint32_t i = 0; i < call->count; i++) {
-        const hr_event_ref *ref = &call->events[i];
-        uint64_t position = ref->batch->position[ref->index];
-        if (fx->running[call->function][feed][position]) {
-            fx->broken = "one event is called twice at once";
-        }
-        fx->running[call->function][feed][position] = true;
-        uint64_t key = ref->batch->view[ref->index].key_hash;
-        hr_order order = fx->functions[call->function].order;
-        for (uint64_t p = 1; order != HR_ORDER_NONE && p < position; p++) {
-            const fx_event *before = &fx->journal[feed][p];
-            bool same =
-                before->exists && !before->corrupt &&
-                (order == HR_ORDER_FEED || (key != 0 && before->one->view[0].key_hash == key));
-            if (same && !fx->done[call->function][feed][p] &&
-                !fx->running[call->function][feed][p]) {
-                fx->broken = "called before an earlier one of its key was done";
-            }
-        }
-        fx->called[call->function][feed][position] = true;
-    }
 }
 
 void fx_step(fixture *fx, hr_input *input) {
@@ -171,7 +148,7 @@ void fx_step(fixture *fx, hr_input *input) {
         case HR_DO_CALL:
             HR_ASSERT(fx->call_count < 64);
             fx->calls[fx->call_count++] = act->call;
-            check_call(fx, act->call, act->feed);
+            fx_check_call(fx, act->call, act->feed);
             break;
         case HR_DO_CANCEL:
             fx->cancels++;

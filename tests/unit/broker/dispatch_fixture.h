@@ -115,6 +115,11 @@ void fx_revoke(fixture *fx);
 void fx_forget(fixture *fx);
 void fx_other_owner(fixture *fx, uint64_t to); /* another daemon handles all up to position to */
 
+/* What must hold always (dispatch_fixture_check.c); what does not is said in broken. */
+void fx_check_call(fixture *fx, const hr_call *call, uint32_t feed);
+void fx_check_sums(fixture *fx);
+bool fx_is_settled(const fixture *fx, uint32_t function, uint32_t feed, uint64_t position);
+
 /* Shared by the files of the fixture. */
 hr_batch *fx_alone(uint32_t feed, uint64_t position, hr_slice envelope);
 void fx_pack(const fixture *fx, hr_builder *builder, uint64_t position, uint64_t id, uint64_t key);
