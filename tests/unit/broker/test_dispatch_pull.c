@@ -135,6 +135,21 @@ static void s17_what_was_parked_untried_goes_to_the_next_owner(void **state) {
     fx_free(fx);
 }
 
+static void s17_what_is_parked_below_the_start_stays_ours(void **state) {
+    (void)state;
+    fixture *fx = one_with(3);
+    fx_answer(fx, 0, HR_OK, &retried, 1, false);
+    fx_settle_store(fx); /* 2 and 3 are parked untried */
+    fx_restart(fx);
+    fx_assign(fx); /* the store knows 4, and that is what the group is told */
+    fx_settle_store(fx);
+    assert_int_equal(fx->group, 4);
+    fx_revoke(fx);
+    fx_settle_store(fx);
+    assert_int_equal(fx->parked_count, 3); /* the next owner starts at 4 */
+    fx_free(fx);
+}
+
 static void s17_what_was_attempted_is_tried_on_while_the_feed_is_away(void **state) {
     (void)state;
     fixture *fx = one_with(2);
@@ -340,6 +355,7 @@ int main(void) {
         cmocka_unit_test(s17_the_group_is_told_what_is_settled_or_was_attempted),
         cmocka_unit_test(s17_the_slowest_function_holds_the_group_back),
         cmocka_unit_test(s17_what_was_parked_untried_goes_to_the_next_owner),
+        cmocka_unit_test(s17_what_is_parked_below_the_start_stays_ours),
         cmocka_unit_test(s17_what_was_attempted_is_tried_on_while_the_feed_is_away),
         cmocka_unit_test(s17_a_retry_queued_at_the_revocation_is_tried_on),
         cmocka_unit_test(s17_after_a_crash_all_that_is_parked_is_tried_though_the_feed_is_away),
