@@ -111,6 +111,7 @@ void hr_park_load(const hr_dispatch *d, function *f, cursor *c, const hr_row *ro
 /* ---- release ---- */
 
 static void fetch(hr_dispatch *d, function *f, cursor *c) {
+    HR_ASSERT(c != NULL); /* it is that of the first to be fetched */
     uint64_t *positions = hr_alloc_array(f->fetching_count, sizeof *positions);
     size_t count = 0;
     for (uint32_t i = 0; i < f->fetching_count; i++) {

@@ -176,6 +176,7 @@ static hr_code make(hr_marker *marker, const char *path, const char *fresh, hr_e
         map_file(fresh, O_RDWR | O_CREAT | O_EXCL, file_size(marker->slots, marker->batch_size),
                  &marker->map, &marker->size, err);
     if (code == HR_OK) {
+        HR_ASSERT(marker->map != NULL); /* a file that was made has a size */
         memcpy(marker->map->magic, magic, sizeof magic);
         marker->map->slots = marker->slots;
         marker->map->batch_size = marker->batch_size;
