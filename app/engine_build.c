@@ -379,6 +379,7 @@ void hr_engine_take(hr_engine *e, engine_function *f, uint32_t feed, bool is_pul
         }
     }
     if (known != NULL) {
+        known->is_taken = true;
         hr_dispatch_take(e->dispatch, f->id, feed, known->low, known->low,
                          hr_slice_of(known->settled.bytes, known->settled.size), &known->counters);
         return;
@@ -530,6 +531,30 @@ static hr_code build_removed(hr_engine *e, hr_error *err) {
     return HR_OK;
 }
 
+/* Journal feeds that a function takes from no more: its checkpoint there would hold back their
+ * history for ever. */
+static hr_code build_left(hr_engine *e, hr_error *err) {
+    for (size_t i = 0; i < e->checkpoint_count; i++) {
+        const known_checkpoint *at = &e->checkpoints[i];
+        const engine_function *f = hr_engine_function_of(e, at->function);
+        known_feed *feed = hr_engine_known_feed(e, at->feed);
+        if (at->is_taken || f == NULL || feed == NULL || feed->is_pull) {
+            continue;
+        }
+        hr_code code = feed->is_added ? HR_OK : add_journal(e, feed->id, NULL, true, err);
+        if (code != HR_OK) {
+            return code;
+        }
+        hr_log(HR_LOG_WARN, "headrace",
+               "the function '%s' no longer takes from %s: what waits for it there becomes dead "
+               "letters 'removed'",
+               f->name, feed->identity);
+        hr_dispatch_take_no_more(e->dispatch, f->id, at->feed, at->low,
+                                 hr_slice_of(at->settled.bytes, at->settled.size), &at->counters);
+    }
+    return HR_OK;
+}
+
 /* What is parked of a pull feed is tried again from the start on, whoever owns the feed now (S17):
  * it counts as passed there. */
 static hr_code build_away(hr_engine *e, hr_error *err) {
@@ -589,6 +614,7 @@ hr_code hr_engine_build(hr_engine *e, hr_error *err) {
         code = dispatch_function(e, &e->functions[i], err);
     }
     code = code == HR_OK ? build_removed(e, err) : code;
+    code = code == HR_OK ? build_left(e, err) : code;
     code = code == HR_OK ? build_away(e, err) : code;
     for (size_t i = 0; code == HR_OK && i < e->parked_count; i++) {
         hr_dispatch_load_parked(e->dispatch, &e->parked[i]);

@@ -73,6 +73,7 @@ typedef struct known_feed {
 
 typedef struct known_checkpoint {
     uint32_t function, feed;
+    bool is_taken;
     uint64_t low;
     hr_buffer settled;
     hr_counters counters;

@@ -270,19 +270,27 @@ void hr_dispatch_take(hr_dispatch *d, uint32_t function_id, uint32_t feed_id, ui
         c->counters = *counters;
     }
     c->end = from->policy.next;
+    c->is_removed = f->policy.is_removed;
     c->is_begun = !from->policy.pull;
     c->is_dirty = low == 0 && c->is_begun;
     HR_ASSERT(hr_cursor_load_settled(c, settled));
 }
 
+void hr_dispatch_take_no_more(hr_dispatch *d, uint32_t function_id, uint32_t feed_id, uint64_t low,
+                              hr_slice settled, const hr_counters *counters) {
+    hr_dispatch_take(d, function_id, feed_id, low, low, settled, counters);
+    find_cursor(hr_dispatch_find_function(d, function_id), feed_id)->is_removed = true;
+}
+
 void hr_dispatch_load_parked(hr_dispatch *d, const hr_row *row) {
     function *f = hr_dispatch_find_function(d, row->function);
-    if (f != NULL && f->policy.is_removed) {
-        f->parked_count++; /* the store itself makes a dead letter of it */
-        return;
-    }
     cursor *c = f == NULL ? NULL : find_cursor(f, row->feed);
-    if (c != NULL && c->low > 0) { /* 0: it no longer takes from the feed */
+    if (f != NULL && (f->policy.is_removed || (c != NULL && c->is_removed))) {
+        f->parked_count++; /* the store itself makes a dead letter of it */
+        if (c != NULL) {
+            c->left++;
+        }
+    } else if (c != NULL && c->low > 0) { /* 0: it no longer takes from the feed */
         hr_park_load(d, f, c, row);
     }
 }
@@ -377,9 +385,7 @@ void hr_dispatch_step(hr_dispatch *d, const hr_input *input, hr_output *out) {
         hr_function_take(d, f);
         hr_function_call(d, f);
         hr_calls_expire(d, f);
-        if (f->policy.is_removed) {
-            hr_removed_finish(d, f);
-        }
+        hr_removed_finish(d, f);
     }
     hr_cursors_flush(d);
     for (feed *f = d->feeds; f != NULL; f = f->next) {

@@ -231,6 +231,11 @@ void hr_dispatch_add_function(hr_dispatch *d, const hr_function_policy *policy);
 void hr_dispatch_take(hr_dispatch *d, uint32_t function_id, uint32_t feed_id, uint64_t low,
                       uint64_t start, hr_slice settled, const hr_counters *counters);
 
+/* A function no longer takes from a journal feed (S21): what it has not settled there and what is
+ * parked of it becomes dead letters `removed`, then the store forgets the checkpoint. */
+void hr_dispatch_take_no_more(hr_dispatch *d, uint32_t function_id, uint32_t feed_id, uint64_t low,
+                              hr_slice settled, const hr_counters *counters);
+
 /* A parked row as the store has it. */
 void hr_dispatch_load_parked(hr_dispatch *d, const hr_row *row);
 

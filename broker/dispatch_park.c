@@ -110,7 +110,8 @@ void hr_park_load(const hr_dispatch *d, function *f, cursor *c, const hr_row *ro
 
 /* ---- release ---- */
 
-static void fetch(hr_dispatch *d, function *f, cursor *c) {
+static void fetch(hr_dispatch *d, function *f) {
+    const cursor *c = f->fetching[0]->cursor;
     HR_ASSERT(c != NULL); /* it is that of the first to be fetched */
     uint64_t *positions = hr_alloc_array(f->fetching_count, sizeof *positions);
     size_t count = 0;
@@ -158,7 +159,7 @@ void hr_park_release(hr_dispatch *d, function *f) {
         f->fetching[f->fetching_count++] = p;
     }
     if (f->fetching_count > 0) {
-        fetch(d, f, c);
+        fetch(d, f);
     } else if (f->heap_count > 0 && !is_due(d, f, f->heap[0])) {
         hr_dispatch_wake_at(d, d->now_ns + (uint64_t)(f->heap[0]->due_ms - d->clock_ms) * 1000000u);
     }

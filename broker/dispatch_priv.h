@@ -83,6 +83,7 @@ typedef struct unit_box {
     feed *feed;        /* an append */
     cursor *cursor;    /* or a settlement */
     function *removed; /* or the end of a function */
+    cursor *ended;     /* or of its taking from a feed */
     uint64_t ticket;
     hr_row *rows;
     size_t row_count, row_capacity;
@@ -107,9 +108,10 @@ struct cursor {
     function *function;
     feed *feed;
     uint64_t next, low, durable_low, durable_settled;
-    bool is_begun;  /* pull: BEGIN came; journal: always */
-    uint64_t end;   /* of a removed function: it takes nothing from here on */
-    uint64_t start; /* pull: the unit that makes the position of BEGIN durable */
+    bool is_begun;             /* pull: BEGIN came; journal: always */
+    bool is_removed, is_ended; /* S21: takes nothing from end on; then the store is told */
+    uint64_t end, left;        /* left: events parked in the store */
+    uint64_t start;            /* pull: the unit that makes the position of BEGIN durable */
     bool is_reading, is_dirty, is_dead;
     span *first, *last;
     uint64_t window; /* events in spans */

@@ -4,7 +4,9 @@
 
 /* What was appended before the start and is not settled is given up. */
 void hr_removed_take(hr_dispatch *d, cursor *c, span *s) {
-    static const char why[] = "the function is no longer in the configuration";
+    const char *why = c->function->policy.is_removed
+                          ? "the function is no longer in the configuration"
+                          : "the function no longer takes from where it came";
     for (uint32_t i = 0; i < s->batch->count; i++) {
         uint64_t position = s->batch->position[i];
         if (position >= c->end || hr_cursor_was_settled(c, position)) {
@@ -20,38 +22,63 @@ void hr_removed_take(hr_dispatch *d, cursor *c, span *s) {
     }
 }
 
-/* When all its cursors are at their ends, and that is durable, the store forgets the function; what
- * it had parked becomes dead letters with that. */
-void hr_removed_finish(hr_dispatch *d, function *f) {
-    if (f->is_ended || d->is_draining) {
-        return;
-    }
-    for (const cursor *c = f->cursors; c != NULL; c = c->next_of_function) {
-        if (c->next < c->end || c->is_dirty || c->running != NULL) {
-            return;
-        }
-    }
-    f->is_ended = true;
-    unit_box *unit = hr_unit_new();
-    unit->removed = f;
+static bool is_at_end(const cursor *c) {
+    return c->next >= c->end && !c->is_dirty && c->running == NULL;
+}
+
+static void submit_end(hr_dispatch *d, const function *f, unit_box *unit, uint32_t feed_id) {
     unit->unit.function = f->policy.id;
     hr_row *row = hr_unit_row(unit);
     row->kind = HR_ROW_REMOVE;
     row->function = f->policy.id;
+    row->feed = feed_id;
     row->at_ms = d->real_us / 1000;
     hr_unit_submit(d, unit);
 }
 
+/* When a cursor is at its end, and that is durable, the store forgets it; the function when all of
+ * them are. What is parked becomes dead letters with that. */
+void hr_removed_finish(hr_dispatch *d, function *f) {
+    bool is_over = f->policy.is_removed && !f->is_ended;
+    for (cursor *c = f->cursors; c != NULL && !d->is_draining; c = c->next_of_function) {
+        is_over = is_over && is_at_end(c);
+        if (!f->policy.is_removed && c->is_removed && !c->is_ended && is_at_end(c)) {
+            c->is_ended = true;
+            unit_box *unit = hr_unit_new();
+            unit->ended = c;
+            submit_end(d, f, unit, c->feed->policy.id);
+        }
+    }
+    if (is_over && !d->is_draining) {
+        f->is_ended = true;
+        unit_box *unit = hr_unit_new();
+        unit->removed = f;
+        submit_end(d, f, unit, 0);
+    }
+}
+
+/* It holds its feed back no more. */
+static void leave(hr_dispatch *d, cursor *c) {
+    cursor **at = &c->feed->cursors;
+    while (*at != c) {
+        at = &(*at)->next_of_feed;
+    }
+    *at = c->next_of_feed;
+    hr_feed_settled(d, c->feed);
+}
+
 void hr_removed_done(hr_dispatch *d, const unit_box *unit) {
+    if (unit->ended != NULL) {
+        cursor *c = unit->ended;
+        d->options.dead_count += c->left;
+        c->function->parked_count -= c->left;
+        leave(d, c);
+        return;
+    }
     function *f = unit->removed;
     d->options.dead_count += f->parked_count;
-    f->parked_count = f->parked_bytes = 0;
+    f->parked_count = 0;
     for (cursor *c = f->cursors; c != NULL; c = c->next_of_function) {
-        cursor **at = &c->feed->cursors;
-        while (*at != c) {
-            at = &(*at)->next_of_feed;
-        }
-        *at = c->next_of_feed;
-        hr_feed_settled(d, c->feed); /* it holds nothing back any more */
+        leave(d, c);
     }
 }

@@ -125,7 +125,7 @@ static void take_batch(hr_dispatch *d, cursor *c, hr_batch *batch) {
     }
     c->last = s;
     c->window += count;
-    if (f->policy.is_removed) {
+    if (c->is_removed) {
         hr_removed_take(d, c, s);
         c->next = batch->position[count - 1] + 1;
         return;
@@ -237,7 +237,7 @@ void hr_function_take(hr_dispatch *d, function *f) {
         any = false;
         for (cursor *c = f->cursors; c != NULL; c = c->next_of_function) {
             if (!c->is_begun || c->feed->is_revoked || f->queued >= HR_QUEUE_EVENTS ||
-                !has_started(c->feed) || (f->policy.is_removed && c->next >= c->end)) {
+                !has_started(c->feed) || (c->is_removed && c->next >= c->end)) {
                 continue;
             }
             if (c->window > d->window && c->stash == NULL && c->next >= c->feed->visible) {

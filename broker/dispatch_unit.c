@@ -346,7 +346,8 @@ void hr_unit_done(hr_dispatch *d, unit_box *unit, hr_code result) {
         hr_unit_free(unit);
         return;
     }
-    if (unit->removed != NULL && (result == HR_OK || result == HR_E_STOPPING)) {
+    if ((unit->removed != NULL || unit->ended != NULL) &&
+        (result == HR_OK || result == HR_E_STOPPING)) {
         if (result == HR_OK) {
             hr_removed_done(d, unit);
         }

@@ -52,7 +52,7 @@ typedef enum hr_row_kind {
     HR_ROW_SEEN_TRIM, /* forget seen rows of feed older than due_ms */
     HR_ROW_FIRE,      /* last_fire of a cron feed: due_ms = microseconds since 1970 */
     HR_ROW_REMOVE /* the function is gone: its checkpoints and name go, removed_at is set; what it
-                     has parked becomes dead letters `removed` */
+                     has parked becomes dead letters `removed`. With a feed: on that feed only */
 } hr_row_kind;
 
 typedef enum hr_parked_state {

@@ -189,24 +189,27 @@ static hr_code write_remove(hr_store *store, const hr_row *row) {
         " first_attempt_ms, at_ms, sum, event_id, reason, error, bytes)"
         " SELECT function, feed, pos, key_hash, 0, due_real_ms, attempt, replay,"
         " first_attempt_ms, ?2, sum, event_id, CAST('removed' AS BLOB), error, bytes"
-        " FROM parked WHERE function = ?1 ORDER BY feed, pos",
-        "DELETE FROM parked WHERE function = ?1",
-        "DELETE FROM checkpoint WHERE function = ?1 AND ?1 <> 0",
+        " FROM parked WHERE function = ?1 AND ?3 IN (0, feed) ORDER BY feed, pos",
+        "DELETE FROM parked WHERE function = ?1 AND ?3 IN (0, feed)",
+        "DELETE FROM checkpoint WHERE function = ?1 AND ?1 <> 0 AND ?3 IN (0, feed)",
         "DELETE FROM state WHERE function = ?1",
         "DELETE FROM timer WHERE function = ?1",
         "UPDATE function SET removed_at = ?2 WHERE id = ?1",
     };
     hr_code code = HR_OK;
-    for (size_t i = 0; code == HR_OK && i < sizeof steps / sizeof *steps; i++) {
+    size_t count = row->feed == 0 ? sizeof steps / sizeof *steps : 3; /* the function stays */
+    for (size_t i = 0; code == HR_OK && i < count; i++) {
         sqlite3_stmt *step = hr_store_prepare(store, "%s", steps[i]);
         sqlite3_bind_int64(step, 1, row->function);
         sqlite3_bind_int64(step, 2, row->at_ms > 0 ? row->at_ms : hr_real_us() / 1000);
+        sqlite3_bind_int64(step, 3, row->feed);
         code = hr_store_run(store, step);
         sqlite3_finalize(step);
     }
     size_t kept = 0;
     for (size_t i = 0; i < store->cursor_count; i++) {
-        if (store->cursors[i].function != row->function) {
+        if (store->cursors[i].function != row->function ||
+            (row->feed != 0 && store->cursors[i].feed != row->feed)) {
             store->cursors[kept++] = store->cursors[i];
         }
     }

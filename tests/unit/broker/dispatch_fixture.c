@@ -85,6 +85,11 @@ void fx_start(fixture *fx) {
             continue;
         }
         fx_checkpoint *at = &fx->checkpoint[f][fx->takes[f]];
+        if (fx->leaves == f) {
+            hr_dispatch_take_no_more(fx->d, f, fx->takes[f], at->low,
+                                     hr_slice_of(at->settled, at->settled_size), &at->counters);
+            continue;
+        }
         hr_dispatch_take(fx->d, f, fx->takes[f], at->exists ? at->low : 0, 1,
                          hr_slice_of(at->settled, at->settled_size), &at->counters);
     }

@@ -90,6 +90,30 @@ static void s21_a_removed_function_holds_no_feed_back(void **state) {
     fx_free(fx);
 }
 
+static void s21_what_a_function_left_on_a_feed_it_takes_from_no_more_dies_too(void **state) {
+    (void)state;
+    fixture *fx = with_work_left();
+    fx->functions[1].is_removed = false;
+    fx->leaves = 1;
+    fx_restart(fx);
+    fx_offer(fx, 2, 10, 3, 0);
+    fx_settle_store(fx);
+    assert_true(fx->removed[1]);
+    assert_int_equal(fx->dead_rows, 2);
+    while (fx->call_count > 0) {
+        assert_int_equal(fx->calls[0]->function, 2);
+        fx_answer(fx, 0, HR_OK, NULL, 0, false);
+        fx_settle_store(fx);
+    }
+    hr_feed_stats stats;
+    hr_dispatch_feed_stats(fx->d, FX_IN, &stats);
+    assert_int_equal(stats.unsettled_bytes, 0);
+    hr_function_stats left;
+    hr_dispatch_function_stats(fx->d, 1, &left);
+    assert_int_equal(left.parked, 0);
+    fx_free(fx);
+}
+
 static void s12_a_removal_waits_while_the_dead_letters_are_full(void **state) {
     (void)state;
     fixture *fx = with_work_left();
@@ -133,6 +157,7 @@ int main(void) {
         cmocka_unit_test(s21_what_a_removed_function_left_becomes_dead_letters),
         cmocka_unit_test(s21_what_comes_after_the_removal_is_not_its_own),
         cmocka_unit_test(s21_a_removed_function_holds_no_feed_back),
+        cmocka_unit_test(s21_what_a_function_left_on_a_feed_it_takes_from_no_more_dies_too),
         cmocka_unit_test(s12_a_removal_waits_while_the_dead_letters_are_full),
         cmocka_unit_test(s21_a_removal_survives_a_crash_at_any_commit),
     };

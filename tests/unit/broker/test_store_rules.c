@@ -172,6 +172,44 @@ static void s21_a_removed_function_holds_no_history_and_its_name_is_free(void **
     assert_int_not_equal(again, w->one);
 }
 
+static void s21_what_leaves_one_feed_stays_on_the_others(void **state) {
+    world *w = *state;
+    for (int i = 0; i < 2; i++) {
+        hr_row park = {.kind = HR_ROW_PARK,
+                       .function = w->one,
+                       .feed = i == 0 ? w->in : w->results,
+                       .position = 9,
+                       .bytes = hr_slice_text("x")};
+        hr_unit unit = {.function = w->one,
+                        .feed = park.feed,
+                        .has_checkpoint = true,
+                        .low = 10,
+                        .rows = &park,
+                        .row_count = 1};
+        assert_int_equal(fixture_commit(w->store, &unit), HR_OK);
+    }
+    hr_row leave = {.kind = HR_ROW_REMOVE, .function = w->one, .feed = w->in};
+    hr_unit unit = {.function = w->one, .rows = &leave, .row_count = 1};
+    assert_int_equal(fixture_commit(w->store, &unit), HR_OK);
+    hr_read letters = {.kind = HR_READ_DEAD};
+    fixture_read(w->store, &letters);
+    assert_int_equal(letters.found_count, 1);
+    assert_int_equal(letters.found[0].row.feed, w->in);
+    hr_read_fini(&letters);
+    uint64_t nine = 9;
+    hr_read parked = {.kind = HR_READ_PARKED,
+                      .function = w->one,
+                      .feed = w->results,
+                      .positions = &nine,
+                      .position_count = 1};
+    fixture_read(w->store, &parked);
+    assert_true(parked.batch != NULL || parked.corrupt_count > 0); /* it is there */
+    hr_read_fini(&parked);
+    uint32_t same = 0;
+    assert_int_equal(hr_store_function_open(w->store, "one", NULL, &same, NULL), HR_OK);
+    assert_int_equal(same, w->one);
+}
+
 #define STORE_TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void) {
@@ -179,6 +217,7 @@ int main(void) {
         STORE_TEST(s3_a_search_for_an_id_is_bounded),
         STORE_TEST(s5_a_fenced_unit_leaves_nothing_and_its_neighbours_stand),
         STORE_TEST(s12_a_replay_ends_its_dead_letter_in_one_unit_or_not_at_all),
+        STORE_TEST(s21_what_leaves_one_feed_stays_on_the_others),
         STORE_TEST(s21_a_removed_function_holds_no_history_and_its_name_is_free),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
