@@ -12,7 +12,10 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-enum { REOPEN_NS = 500000000 }; /* between two looks at a full disk */
+enum {
+    REOPEN_NS = 500000000, /* between two looks at a full disk */
+    TRIMS_AT_ONCE = 16     /* of such a look */
+};
 
 /* ---- ballast ---- */
 
@@ -89,9 +92,14 @@ void hr_store_give_ballast(hr_store *store) {
     }
 }
 
-/* Free pages of the file go back to the disk. */
+/* Free pages of the file go back to the disk; fewer at once when there is no room to move them. */
 static void shrink_file(hr_store *store) {
-    hr_code code = hr_store_exec(store, "PRAGMA incremental_vacuum(1024)");
+    hr_code code = HR_E_STORE_FULL;
+    for (int pages = 1024; code == HR_E_STORE_FULL && pages >= 16; pages /= 8) {
+        char text[64];
+        snprintf(text, sizeof text, "PRAGMA incremental_vacuum(%d)", pages);
+        code = hr_store_exec(store, text);
+    }
     if (code == HR_OK) {
         hr_store_checkpoint(store);
     } else if (code == HR_E_STORE_IO) {
@@ -119,6 +127,9 @@ void hr_store_try_reopen(hr_store *store) {
     uint64_t free_bytes = free_room(store);
     uint64_t needed = 2 * store->options.ballast_bytes;
     if (free_bytes < (needed > 4 << 20 ? needed : 4 << 20)) {
+        for (int i = 0; i < TRIMS_AT_ONCE && hr_store_trim_idle(store); i++) {
+            hr_store_checkpoint(store); /* so that the next one takes no more room in the WAL */
+        }
         shrink_file(store);
         return;
     }
@@ -154,6 +165,9 @@ static bool is_due(const hr_store *store, const store_feed *feed, int64_t now_ms
         feed->trim_from >= history_end(store, feed)) {
         return false;
     }
+    if (!store->is_intake_open) {
+        return true; /* a full disk: settled history goes first (S2) */
+    }
     bool is_old = store->options.journal_keep_ms >= 0 &&
                   feed->oldest_at_ms < now_ms - store->options.journal_keep_ms;
     return is_old || total > store->options.journal_max_bytes;
@@ -166,6 +180,7 @@ static hr_code trim_feed(hr_store *store, store_feed *feed, size_t rows, uint64_
     int64_t edge = store->options.journal_keep_ms < 0
                        ? INT64_MIN
                        : hr_real_us() / 1000 - store->options.journal_keep_ms;
+    uint64_t bytes = store->is_intake_open ? STORE_TRIM_BYTES : STORE_TRIM_BYTES_FULL;
     feed->trim_from = end;
     feed->oldest_at_ms = INT64_MAX;
     sqlite3_stmt *head = hr_store_prepare(
@@ -175,7 +190,9 @@ static hr_code trim_feed(hr_store *store, store_feed *feed, size_t rows, uint64_
     int result = head == NULL ? sqlite3_errcode(store->db) : SQLITE_ROW;
     for (size_t i = 0; head != NULL && (result = sqlite3_step(head)) == SQLITE_ROW; i++) {
         int64_t at_ms = sqlite3_column_int64(head, 2);
-        if (i >= rows || (at_ms >= edge && *total - gone <= store->options.journal_max_bytes)) {
+        bool is_kept = store->is_intake_open && at_ms >= edge &&
+                       *total - gone <= store->options.journal_max_bytes;
+        if (i >= rows || gone >= bytes || is_kept) {
             feed->trim_from = hr_store_column_u64(head, 0);
             feed->oldest_at_ms = at_ms;
             result = SQLITE_DONE;
