@@ -87,16 +87,26 @@ static hr_code read_number(hr_store *store, const char *text, int64_t *out) {
     return result == SQLITE_ROW ? HR_OK : hr_store_fault(store, result);
 }
 
-static hr_code make_schema(hr_store *store) {
-    char *text = hr_format("BEGIN IMMEDIATE;%s;PRAGMA application_id=%d;PRAGMA user_version=%d;"
-                           "COMMIT;",
-                           store_schema_0001, STORE_APPLICATION, STORE_SCHEMA);
-    hr_code code = hr_store_exec(store, text);
-    hr_free(text);
+/* What makes schema n + 1 out of schema n; the first makes it out of nothing. A step that was
+ * released is never changed: a new one is added behind it. */
+static const char *const schema_steps[] = {store_schema_0001};
+_Static_assert(sizeof schema_steps / sizeof *schema_steps == STORE_SCHEMA, "a step a version");
+
+/* Takes the file to the newest schema, a transaction a step. */
+static hr_code migrate(hr_store *store, int64_t version) {
+    hr_code code = HR_OK;
+    for (int64_t i = version; code == HR_OK && i < STORE_SCHEMA; i++) {
+        char *text = hr_format("BEGIN IMMEDIATE;%s;PRAGMA application_id=%d;"
+                               "PRAGMA user_version=%d;COMMIT;",
+                               schema_steps[i], STORE_APPLICATION, (int)i + 1);
+        code = hr_store_exec(store, text);
+        hr_free(text);
+    }
     return code;
 }
 
-static hr_code check_schema(hr_store *store, bool *out_is_new, hr_error *err) {
+/* Reads the file's schema version, 0 when it is empty, and refuses what is not ours. */
+static hr_code check_schema(hr_store *store, int64_t *out_version, hr_error *err) {
     int64_t application = 0, version = 0, tables = 0;
     hr_code code = read_number(store, "PRAGMA application_id", &application);
     if (code == HR_OK) {
@@ -108,8 +118,8 @@ static hr_code check_schema(hr_store *store, bool *out_is_new, hr_error *err) {
     if (code != HR_OK) {
         return hr_store_fail(store, code, err, "open");
     }
-    *out_is_new = application == 0 && version == 0 && tables == 0;
-    if (!*out_is_new && application != STORE_APPLICATION) {
+    bool is_new = application == 0 && version == 0 && tables == 0;
+    if (!is_new && (application != STORE_APPLICATION || version < 1)) {
         return hr_fail(err, HR_E_STORE_CORRUPT, 0, "'%s' is not a store of headrace", store->path);
     }
     if (version > STORE_SCHEMA) {
@@ -117,6 +127,7 @@ static hr_code check_schema(hr_store *store, bool *out_is_new, hr_error *err) {
                        "'%s' has schema %lld, this headrace knows up to %d: use a newer headrace",
                        store->path, (long long)version, STORE_SCHEMA);
     }
+    *out_version = version;
     return HR_OK;
 }
 
@@ -148,21 +159,21 @@ static hr_code open_database(hr_store *store, hr_error *err) {
     }
     sqlite3_db_config(store->db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
     sqlite3_db_config(store->db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
-    bool is_new = false;
+    int64_t version = 0;
     hr_code code = hr_store_exec(store, "PRAGMA locking_mode=EXCLUSIVE;PRAGMA mmap_size=0;"
                                         "PRAGMA page_size=16384;PRAGMA auto_vacuum=INCREMENTAL;"
                                         "PRAGMA cache_size=-4096;PRAGMA temp_store=MEMORY");
     if (code != HR_OK) {
         return hr_store_fail(store, code, err, "open");
     }
-    code = check_schema(store, &is_new, err);
+    code = check_schema(store, &version, err);
     if (code != HR_OK) {
         return code;
     }
     code = hr_store_exec(store, "PRAGMA journal_mode=WAL;PRAGMA synchronous=FULL;"
                                 "PRAGMA wal_autocheckpoint=0");
-    if (code == HR_OK && is_new) {
-        code = make_schema(store);
+    if (code == HR_OK) {
+        code = migrate(store, version);
     }
     if (code != HR_OK) {
         return hr_store_fail(store, code, err, "set up");

@@ -171,6 +171,25 @@ static void a_newer_schema_is_refused_in_one_line(void **state) {
     assert_null(strchr(err.text, '\n'));
 }
 
+/* A file of ours that says schema 0 was never written: no step may run over it. */
+static void a_schema_that_never_was_is_refused_and_left_alone(void **state) {
+    world *w = *state;
+    hr_store_options options = fixture_options(w->dir);
+    assert_int_equal(open_world(w, &options, NULL), HR_OK);
+    hr_store_close(w->store);
+    char *path = database(w);
+    sqlite3 *db = NULL;
+    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(db, "PRAGMA user_version=0", NULL, NULL, NULL), SQLITE_OK);
+    sqlite3_close(db);
+    assert_int_equal(open_world(w, &options, NULL), HR_E_STORE_CORRUPT);
+    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(db, "PRAGMA user_version=1", NULL, NULL, NULL), SQLITE_OK);
+    sqlite3_close(db);
+    hr_free(path);
+    assert_int_equal(open_world(w, &options, NULL), HR_OK);
+}
+
 static void a_foreign_file_is_refused_and_left_alone(void **state) {
     world *w = *state;
     hr_store_options options = fixture_options(w->dir);
@@ -361,6 +380,7 @@ int main(void) {
         FAULT_TEST(a_changed_byte_is_reported_and_the_rest_is_read),
         FAULT_TEST(a_damaged_page_costs_its_own_events_only),
         FAULT_TEST(a_newer_schema_is_refused_in_one_line),
+        FAULT_TEST(a_schema_that_never_was_is_refused_and_left_alone),
         FAULT_TEST(a_foreign_file_is_refused_and_left_alone),
         FAULT_TEST(after_a_failed_sync_nothing_is_acknowledged),
         FAULT_TEST(a_full_disk_stops_the_intake_and_still_settles),
