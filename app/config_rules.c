@@ -375,6 +375,10 @@ static void check_function(loading *load, const hr_node *function) {
     if (is_known(native) && native->text[0] != '\0') {
         check_file(load, native, native->text, false);
     }
+    const hr_node *kafka = hr_node_get(function, "kafka");
+    if (kafka != NULL && kafka->kind == HR_NODE_MAP) {
+        check_kafka(load, kafka);
+    }
     const hr_node *program = NULL;
     if (exec != NULL && hr_node_each_text(function, "exec", &program) != NULL &&
         is_known(program) && strchr(program->text, '/') != NULL) {

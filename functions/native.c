@@ -36,7 +36,6 @@ typedef struct thread {
     uint32_t seen;     /* those it has run */
     void *state;
     headrace_call own;
-    hr_exception *exceptions;
 } thread;
 
 struct pool {
@@ -128,8 +127,8 @@ static void on_done(hr_message *message) {
     give_lines(t);
     hr_marker_clear(p->marker, t->call);
     hr_answer answer = {.call = t->call->id,
-                        .exceptions = t->exceptions,
-                        .exception_count = hr_native_exceptions(&t->own, t->exceptions),
+                        .exceptions = t->own.outcomes.exceptions,
+                        .exception_count = hr_outcomes_exceptions(&t->own.outcomes, t->call->count),
                         .take_results = hr_results_finish(&t->own.results),
                         .causes = t->own.results.causes};
     t->call = NULL;
@@ -228,11 +227,9 @@ static bool open_state(thread *t) {
 static void run_call(thread *t) {
     headrace_call *own = &t->own;
     own->call = t->call;
-    if (own->reply_count > 0) {
-        memset(own->replies, 0, t->pool->runtime.batch_size * sizeof *own->replies);
-    }
-    own->reply_count = own->lost_lines = 0;
-    own->text.size = own->lines.size = 0;
+    hr_outcomes_reset(&own->outcomes);
+    own->lost_lines = 0;
+    own->lines.size = 0;
     hr_marker_begin(t->pool->marker, t->slot, own->call);
     t->pool->handler->handle(&hr_native_api, t->state, own, own->call->count);
     hr_marker_end(t->pool->marker, t->slot);
@@ -300,9 +297,7 @@ static hr_code load(pool *p, hr_error *err) {
 static void free_thread(thread *t) {
     pthread_mutex_destroy(&t->lock);
     pthread_cond_destroy(&t->wake);
-    hr_free(t->own.replies);
-    hr_free(t->exceptions);
-    hr_buffer_fini(&t->own.text);
+    hr_outcomes_fini(&t->own.outcomes);
     hr_buffer_fini(&t->own.lines);
     t->pool = NULL;
     if (t->seen == t->posted) { /* else with its last message */
@@ -315,8 +310,7 @@ static hr_code begin_thread(pool *p, uint32_t slot, hr_error *err) {
     t->pool = p;
     t->slot = slot;
     t->own.runtime = &p->runtime;
-    t->own.replies = hr_alloc_array(p->runtime.batch_size, sizeof *t->own.replies);
-    t->exceptions = hr_alloc_array(p->runtime.batch_size, sizeof *t->exceptions);
+    hr_outcomes_init(&t->own.outcomes, p->runtime.batch_size);
     pthread_mutex_init(&t->lock, NULL);
     pthread_cond_init(&t->wake, NULL);
     int failed = pthread_create(&t->id, NULL, run, t);

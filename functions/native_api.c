@@ -87,17 +87,8 @@ static void reply(headrace_call *call, uint32_t index, enum headrace_outcome out
                        (int)HEADRACE_DEAD == (int)HR_OUTCOME_DEAD &&
                        (int)HEADRACE_NOT_RUN == (int)HR_OUTCOME_NOT_RUN,
                    "one numbering");
-    native_reply *own = &call->replies[index];
-    call->reply_count += own->outcome == HR_OUTCOME_OK ? 1 : 0;
-    hr_slice words = hr_slice_text(why);
-    if (words.size > 4096) {
-        words.size = 4096;
-    }
-    *own = (native_reply){.outcome = (uint8_t)outcome,
-                          .why_at = (uint32_t)call->text.size,
-                          .why_size = (uint32_t)words.size,
-                          .after_ms = outcome == HEADRACE_RETRY ? after_ms : -1};
-    hr_buffer_add_slice(&call->text, words);
+    hr_outcomes_say(&call->outcomes, index, (hr_outcome)outcome,
+                    outcome == HEADRACE_RETRY ? after_ms : -1, hr_slice_text(why));
 }
 
 static int result(headrace_call *call, uint32_t index, const headrace_result *result) {
@@ -163,18 +154,3 @@ const headrace_api hr_native_api = {.abi = HEADRACE_ABI,
                                     .name = name,
                                     .setting = setting,
                                     .refuse = refuse};
-
-size_t hr_native_exceptions(const headrace_call *call, hr_exception *out) {
-    size_t count = 0;
-    for (uint32_t i = 0; call->reply_count > 0 && i < call->call->count; i++) {
-        const native_reply *reply = &call->replies[i];
-        if (reply->outcome != HR_OUTCOME_OK) {
-            out[count++] = (hr_exception){
-                .index = (uint16_t)i,
-                .outcome = reply->outcome,
-                .after_ms = reply->after_ms,
-                .why = hr_slice_of(call->text.bytes + reply->why_at, reply->why_size)};
-        }
-    }
-    return count;
-}

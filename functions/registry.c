@@ -6,8 +6,9 @@
 #include <string.h>
 #include <unistd.h>
 
-static const hr_runtime_ops *const kinds[] = {&hr_python_ops, &hr_exec_ops,   &hr_shell_ops,
-                                              &hr_http_ops,   &hr_notify_ops, &hr_native_ops};
+static const hr_runtime_ops *const kinds[] = {&hr_python_ops,    &hr_exec_ops,   &hr_shell_ops,
+                                              &hr_http_ops,      &hr_notify_ops, &hr_native_ops,
+                                              &hr_kafka_sink_ops};
 
 const hr_runtime_ops *hr_runtime_kind(const char *kind) {
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {

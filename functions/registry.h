@@ -7,7 +7,7 @@
 #include "broker/runtime.h"
 
 extern const hr_runtime_ops hr_python_ops, hr_exec_ops, hr_shell_ops, hr_http_ops, hr_notify_ops,
-    hr_native_ops;
+    hr_native_ops, hr_kafka_sink_ops;
 
 /* The folder of worker.py and headrace.py: HEADRACE_WORKERS, ../share/headrace/workers beside the
  * program, or where it was built. */

@@ -3,8 +3,8 @@
 
 #include "core/log.h"
 #include "core/memory.h"
+#include "net/kafka_client_priv.h"
 
-#include <librdkafka/rdkafka.h>
 #include <stdio.h>
 
 enum { TAKE_MAX = 1024, COMMITTED_WAIT_MS = 5000, LOST_WAIT_MS = 5000 };
@@ -181,8 +181,8 @@ static void on_committed(rd_kafka_t *rk, rd_kafka_resp_err_t code,
 
 /* ---- life ---- */
 
-static hr_code set_all(rd_kafka_conf_t *conf, const hr_kafka_setting *settings, size_t count,
-                       hr_error *err) {
+hr_code hr_kafka_set_all(rd_kafka_conf_t *conf, const hr_kafka_setting *settings, size_t count,
+                         hr_error *err) {
     char why[HR_ERROR_TEXT_BYTES / 2];
     for (size_t i = 0; i < count; i++) {
         if (settings[i].value != NULL &&
@@ -194,24 +194,10 @@ static hr_code set_all(rd_kafka_conf_t *conf, const hr_kafka_setting *settings, 
     return HR_OK;
 }
 
-static hr_code configure(rd_kafka_conf_t *conf, const hr_kafka_options *options, hr_error *err) {
+hr_code hr_kafka_set_peer(rd_kafka_conf_t *conf, const hr_kafka_options *options, hr_error *err) {
     bool has_sasl = options->username != NULL;
     const hr_kafka_setting own[] = {
         {"bootstrap.servers", options->brokers},
-        {"group.id", options->group},
-        {"group.instance.id", options->instance_id},
-        {"client.id", options->client_id},
-        {"enable.auto.commit", "false"},
-        {"enable.auto.offset.store", "false"},
-        {"auto.offset.reset", "error"}, /* a position that is gone is said, not skipped */
-        {"partition.assignment.strategy", "range,roundrobin"},
-        {"queued.min.messages", "1000000"},
-        {"queued.max.messages.kbytes", "16384"}, /* of each partition: it has a queue of its own */
-        {"fetch.wait.max.ms", "100"},
-        {"fetch.message.max.bytes", "1048576"}, /* a larger record still comes, alone */
-        {"fetch.max.bytes", "8388608"},
-        {"check.crcs", "true"},
-        {"session.timeout.ms", "45000"},
         {"reconnect.backoff.max.ms", "2000"},
         {"topic.metadata.refresh.interval.ms", "30000"},
         {"log.connection.close", "false"},
@@ -229,8 +215,30 @@ static hr_code configure(rd_kafka_conf_t *conf, const hr_kafka_options *options,
         {"ssl.key.location", options->key},
         {"enable.ssl.certificate.verification", options->is_unverified ? "false" : NULL},
     };
-    hr_code code = set_all(conf, own, sizeof own / sizeof own[0], err);
-    return code != HR_OK ? code : set_all(conf, options->properties, options->property_count, err);
+    return hr_kafka_set_all(conf, own, sizeof own / sizeof own[0], err);
+}
+
+static hr_code configure(rd_kafka_conf_t *conf, const hr_kafka_options *options, hr_error *err) {
+    const hr_kafka_setting own[] = {
+        {"group.id", options->group},
+        {"group.instance.id", options->instance_id},
+        {"client.id", options->client_id},
+        {"enable.auto.commit", "false"},
+        {"enable.auto.offset.store", "false"},
+        {"auto.offset.reset", "error"}, /* a position that is gone is said, not skipped */
+        {"partition.assignment.strategy", "range,roundrobin"},
+        {"queued.min.messages", "1000000"},
+        {"queued.max.messages.kbytes", "16384"}, /* of each partition: it has a queue of its own */
+        {"fetch.wait.max.ms", "100"},
+        {"fetch.message.max.bytes", "1048576"}, /* a larger record still comes, alone */
+        {"fetch.max.bytes", "8388608"},
+        {"check.crcs", "true"},
+        {"session.timeout.ms", "45000"},
+    };
+    hr_code code = hr_kafka_set_peer(conf, options, err);
+    code = code == HR_OK ? hr_kafka_set_all(conf, own, sizeof own / sizeof own[0], err) : code;
+    return code == HR_OK ? hr_kafka_set_all(conf, options->properties, options->property_count, err)
+                         : code;
 }
 
 static void release(hr_kafka *self) {
