@@ -138,19 +138,26 @@ void hr_engine_check_finished(hr_engine *e);
 
 const char *hr_engine_feed_name(const hr_engine *e, uint32_t feed); /* NULL: unknown */
 
-/* engine_build.c */
-hr_code hr_engine_build(hr_engine *e, hr_error *err);
-void hr_engine_unbuild(hr_engine *e);
+/* engine_find.c */
 engine_trigger *hr_engine_trigger(const hr_engine *e, const char *name);
 engine_function *hr_engine_function(const hr_engine *e, const char *name);
 engine_trigger *hr_engine_trigger_of(const hr_engine *e, uint32_t feed);
 engine_function *hr_engine_function_of(const hr_engine *e, uint32_t id);
-const char *hr_engine_function_name(const hr_engine *e,
-                                    uint32_t id); /* removed ones too; or NULL */
-known_feed *hr_engine_known_feed(hr_engine *e, uint32_t id);
-void hr_engine_take(hr_engine *e, engine_function *f, uint32_t feed, bool is_pull, bool from_start);
-hr_code hr_engine_load(hr_engine *e, uint32_t only_feed, hr_error *err);
+/* Of removed ones too; NULL: unknown. */
+const char *hr_engine_function_name(const hr_engine *e, uint32_t id);
 bool hr_function_takes(const engine_function *f, const engine_trigger *t);
+
+/* engine_load.c */
+known_feed *hr_engine_known_feed(hr_engine *e, uint32_t id);
+hr_code hr_engine_load(hr_engine *e, uint32_t only_feed, hr_error *err);
+hr_code hr_engine_build_left(hr_engine *e, hr_error *err);
+
+/* engine_build.c */
+hr_code hr_engine_build(hr_engine *e, hr_error *err);
+void hr_engine_unbuild(hr_engine *e);
+void hr_engine_take(hr_engine *e, engine_function *f, uint32_t feed, bool is_pull, bool from_start);
+hr_code hr_engine_add_journal(hr_engine *e, uint32_t id, engine_trigger *t, bool has_replays,
+                              hr_error *err);
 
 /* engine_host.c */
 extern const hr_trigger_host hr_engine_trigger_host;
