@@ -2,6 +2,7 @@
 #include "app/config_priv.h"
 
 #include "core/memory.h"
+#include "core/utf8.h"
 
 #include <libfyaml.h>
 #include <stdio.h>
@@ -272,7 +273,26 @@ static bool is_blank_text(hr_slice text) {
     return true;
 }
 
+/* fyaml loops for ever over some texts that are no UTF-8, so it sees none. */
+static bool is_utf8(const loading *load, const char *path, hr_slice text) {
+    size_t good = hr_utf8_prefix(text);
+    if (good == text.size) {
+        return true;
+    }
+    hr_place place = {.file = path, .line = 1, .column = 1};
+    for (size_t at = 0; at < good; at++) {
+        bool is_end = text.bytes[at] == '\n';
+        place.line += is_end;
+        place.column = is_end ? 1 : place.column + ((text.bytes[at] & 0xC0) != 0x80);
+    }
+    (void)hr_diagnose(load->diags, place, "the file is not UTF-8 here");
+    return false;
+}
+
 hr_node *config_read_yaml(loading *load, const char *path, hr_slice text) {
+    if (!is_utf8(load, path, text)) {
+        return NULL;
+    }
     reading r = {.load = load, .path = path};
     struct fy_diag_cfg diag_config;
     fy_diag_cfg_default(&diag_config);

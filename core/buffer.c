@@ -8,7 +8,7 @@
 #include <stdio.h>
 
 uint8_t *hr_buffer_room(hr_buffer *buffer, size_t more) {
-    if (buffer->capacity - buffer->size < more) {
+    if (buffer->bytes == NULL || buffer->capacity - buffer->size < more) {
         size_t capacity = buffer->capacity < 256 ? 256 : buffer->capacity * 2;
         if (capacity < buffer->size + more) {
             capacity = buffer->size + more;

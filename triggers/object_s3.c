@@ -60,7 +60,7 @@ void hr_object_key_decode(hr_slice key, hr_buffer *out) {
         }
         hr_buffer_add(out, &c, 1);
     }
-    if (!hr_utf8_is_text(hr_slice_of(out->bytes + start, out->size - start))) {
+    if (out->size > start && !hr_utf8_is_text(hr_slice_of(out->bytes + start, out->size - start))) {
         out->size = start;
         hr_buffer_add_slice(out, key);
     }
