@@ -12,6 +12,13 @@ static void answer(hr_slice body) {
         for (int i = 0; i < 4; i++) {
             call_add(&bench, "e", "k", hr_slice_text("{\"a\":1}"));
         }
+        hr_buffer out = {0};
+        hr_frame frame;
+        bool is_bad = false;
+        FUZZ_CHECK(hr_frame_call(&bench.call, 5, HR_FRAME_MAX, &out) == 4);
+        FUZZ_CHECK(hr_frame_read(hr_slice_of(out.bytes, out.size), &frame, &is_bad));
+        FUZZ_CHECK(frame.type == HR_FRAME_CALL && frame.size == out.size);
+        hr_buffer_fini(&out);
     }
     hr_wire_answer *wire = hr_alloc(sizeof *wire);
     hr_error err = {0};
