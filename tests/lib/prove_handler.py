@@ -40,5 +40,18 @@ def after(event, ctx):
     _write(ctx, event.data["sequencer"], event.data["key"], event.data["hash"])
 
 
+def streamed(event, ctx):
+    """From a broker; a millisecond each, so that the producer is always ahead."""
+    _fate(event, event.data["fate"])
+    time.sleep(0.001)
+    _write(ctx, event.data["id"], event.data["key"], digest(event.raw))
+
+
+def slow_tick(event, ctx):
+    """Two at a time, so that one is always under way."""
+    time.sleep(1.3)
+    tick(event, ctx)
+
+
 def tick(event, ctx):
     _write(ctx, event.id, "ticks", digest(event.data["scheduled"].encode()))

@@ -68,6 +68,9 @@ class Connection:
 
 
 class Input:
+    unordered = frozenset()  # functions that promise no order
+    endless = False          # its triggers go on when the producers end
+
     def __init__(self):
         self.sent = {}
         self.acked = []  # append is atomic between threads
@@ -77,6 +80,9 @@ class Input:
 
     def prepare(self):
         pass
+
+    def watch(self, handled):
+        """Who handled what, read all the time while it runs."""
 
     def start(self, daemon, stopping):
         pass
@@ -164,7 +170,8 @@ class Orders(Posted):
     trigger = """    webhook: { path: /hooks/orders, dialect: json, insecure: true, id: data.id }
 """
     functions = [Function("take-orders", "orders", "order",
-                          "    key: data.key\n    workers: 2\n    batch: { size: 64 }\n")]
+                          "    order: key\n    key: data.key\n    workers: 2\n"
+                          "    batch: { size: 64 }\n")]
 
     def make(self, chance, number, place):
         roll = chance.random()
@@ -187,8 +194,10 @@ class Uploads(Posted):
     count = 4
     trigger = """    storage: { kind: minio, path: /hooks/uploads, insecure: true }
 """
-    functions = [Function("take-uploads", "uploads", "upload", "    batch: { size: 64 }\n"),
-                 Function("after-uploads", "take-uploads", "after", "    batch: { size: 64 }\n")]
+    functions = [Function("take-uploads", "uploads", "upload",
+                          "    order: key\n    batch: { size: 64 }\n"),
+                 Function("after-uploads", "take-uploads", "after",
+                          "    order: key\n    batch: { size: 64 }\n")]
 
     def own_id(self, event_id):
         return event_id.partition(".")[0]
@@ -222,12 +231,32 @@ class Ticks(Input):
     name = "ticks"
     trigger = """    cron: { at: "* * * * * *", missed: all }
 """
-    functions = [Function("take-ticks", "ticks", "tick", "")]
+    functions = [Function("take-ticks", "ticks", "tick", "    order: key\n"),
+                 Function("slow-ticks", "ticks", "slow_tick",
+                          "    order: none\n    concurrency: 2\n    workers: 2\n")]
+    unordered = frozenset({"slow-ticks"})
+    endless = True
 
     def __init__(self):
         super().__init__()
         self.began = None
         self.ended = None
+
+    def start(self, daemon, stopping):
+        self.began = int(time.time())
+
+    def waiting(self, handled):
+        """While it runs, the clock says what is owed."""
+        if self.ended is not None:
+            return super().waiting(handled)
+        owed = range(self.began + 1, int(time.time()) + 1)
+        return sum(not all(handled.has(f.name, self._id(second)) for f in self.functions)
+                   for second in owed)
+
+    @staticmethod
+    def _id(second):
+        moment = datetime.datetime.fromtimestamp(second, datetime.timezone.utc)
+        return moment.strftime("ticks/%Y-%m-%dT%H:%M:%SZ")
 
     @staticmethod
     def _second(id_):
@@ -241,8 +270,7 @@ class Ticks(Input):
         """What the clock owed is as good as acknowledged."""
         self.began, self.ended = int(began), int(ended)
         for second in range(self.began + 1, self.ended + 1):
-            moment = datetime.datetime.fromtimestamp(second, datetime.timezone.utc)
-            id_ = moment.strftime("ticks/%Y-%m-%dT%H:%M:%SZ")
+            id_ = self._id(second)
             self.sent[id_] = Sent(second, None, "ok")
             self.acked.append(id_)
 
@@ -259,7 +287,3 @@ class Ticks(Input):
     def may_die(self, id_):
         return False
 
-
-def optional_inputs(program, folder, seed):
-    """Inputs over brokers, where this build has their triggers."""
-    return []
