@@ -2,6 +2,7 @@
 /* What triggers and runtimes may call: their words become inputs of the step. */
 #include "app/engine_priv.h"
 #include "core/log.h"
+#include "core/mutant.h"
 #include "triggers/cron.h"
 
 enum { REVOKE_WAIT_MS = 5000 };
@@ -12,6 +13,35 @@ static engine_trigger *own_trigger(hr_trigger *self) {
 }
 
 /* ---- triggers ---- */
+
+#ifdef HEADRACE_MUTANTS
+typedef struct early_ack {
+    hr_message message; /* first */
+    hr_trigger *trigger;
+    uint64_t ticket;
+} early_ack;
+
+static void ack_early(hr_message *message) {
+    early_ack *ack = (early_ack *)message;
+    ack->trigger->ops->durable(ack->trigger, ack->ticket);
+    hr_free(ack);
+}
+#endif
+
+/* The mutant "ack-before-commit": the source hears "yours is safe" while the commit is under way.
+ */
+static void mutate_ack(hr_trigger *self, uint64_t ticket) {
+#ifdef HEADRACE_MUTANTS
+    if (HR_MUTANT("ack-before-commit") && self->ops->durable != NULL) {
+        early_ack *ack = hr_alloc(sizeof *ack);
+        *ack = (early_ack){.message = {.run = ack_early}, .trigger = self, .ticket = ticket};
+        hr_loop_post(self->loop, &ack->message);
+    }
+#else
+    (void)self;
+    (void)ticket;
+#endif
+}
 
 static void offer(hr_trigger *self, hr_batch *take_batch, uint64_t ticket) {
     engine_trigger *t = own_trigger(self);
@@ -24,6 +54,7 @@ static void offer(hr_trigger *self, hr_batch *take_batch, uint64_t ticket) {
         input.offer.row_count = 1;
     }
     hr_engine_input(t->engine, &input);
+    mutate_ack(self, ticket);
 }
 
 static void reject(hr_trigger *self, hr_slice raw, const char *why, uint64_t ticket) {

@@ -5,6 +5,7 @@
 #include "broker/store_schema.inc"
 #include "core/log.h"
 #include "core/memory.h"
+#include "core/mutant.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -172,6 +173,9 @@ static hr_code open_database(hr_store *store, hr_error *err) {
     }
     code = hr_store_exec(store, "PRAGMA journal_mode=WAL;PRAGMA synchronous=FULL;"
                                 "PRAGMA wal_autocheckpoint=0");
+    if (code == HR_OK && HR_MUTANT("synchronous-normal")) {
+        code = hr_store_exec(store, "PRAGMA synchronous=NORMAL");
+    }
     if (code == HR_OK) {
         code = migrate(store, version);
     }

@@ -6,7 +6,12 @@ find_package(Threads REQUIRED)
 option(HEADRACE_WERROR "warnings are errors" OFF)
 set(HEADRACE_SANITIZE "" CACHE STRING "sanitizers for -fsanitize=, e.g. address,undefined")
 
+option(HEADRACE_MUTANTS "seeded faults for ./dev prove mutants; never in a build for use" OFF)
+
 add_library(headrace_flags INTERFACE)
+if(HEADRACE_MUTANTS)
+  target_compile_definitions(headrace_flags INTERFACE HEADRACE_MUTANTS)
+endif()
 target_include_directories(headrace_flags INTERFACE ${CMAKE_SOURCE_DIR} ${CMAKE_BINARY_DIR})
 target_compile_definitions(headrace_flags INTERFACE _GNU_SOURCE
                                                     HEADRACE_VERSION="${PROJECT_VERSION}")

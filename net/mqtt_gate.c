@@ -4,6 +4,7 @@
 #include "core/base64.h"
 #include "core/buffer.h"
 #include "core/memory.h"
+#include "core/mutant.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -417,7 +418,8 @@ static bool pass_up(hr_mqtt_gate *it) {
             keep(it, (size_t)got);
         }
     }
-    while (it->chunk_count > 0 && it->chunks[it->chunk_first].need <= it->safe) {
+    while (it->chunk_count > 0 &&
+           (it->chunks[it->chunk_first].need <= it->safe || HR_MUTANT("gate-open"))) {
         it->passable += it->chunks[it->chunk_first].size;
         it->chunk_first++;
         it->chunk_count--;

@@ -4,6 +4,7 @@
 
 #include "core/log.h"
 #include "core/memory.h"
+#include "core/mutant.h"
 
 #include <poll.h>
 #include <signal.h>
@@ -266,6 +267,9 @@ static void commit(kafka_trigger *self, int wait_ms) {
         kafka_partition *p = self->active[i];
         uint64_t low = atomic_load(&p->low);
         int64_t offset = low == 0 ? -1 : (int64_t)(low - 1);
+        if (HR_MUTANT("offset-before-handler")) {
+            offset = p->next;
+        }
         if (offset >= 0 && (wait_ms > 0 || offset > p->committed)) {
             slots[count] = (uint32_t)i;
             offsets[count++] = offset;
