@@ -348,6 +348,16 @@ static hr_code build_feeds(hr_engine *e, hr_error *err) {
     return code;
 }
 
+/* The same for the same set of names, in whatever order they stand. */
+static void tell_takers(hr_engine *e) {
+    for (size_t i = 0; i < e->function_count; i++) {
+        const engine_function *f = &e->functions[i];
+        for (size_t k = 0; k < f->trigger_count; k++) {
+            f->triggers[k]->object->takers += hr_hash(hr_slice_text(f->name));
+        }
+    }
+}
+
 hr_code hr_engine_build(hr_engine *e, hr_error *err) {
     const hr_node *triggers = hr_node_get(e->options.config, "triggers");
     const hr_node *functions = hr_node_get(e->options.config, "functions");
@@ -372,6 +382,7 @@ hr_code hr_engine_build(hr_engine *e, hr_error *err) {
     for (size_t i = 0; code == HR_OK && i < e->function_count; i++) {
         code = link_function(e, &e->functions[i], err);
     }
+    tell_takers(e);
     code = code == HR_OK ? build_feeds(e, err) : code;
     for (size_t i = 0; code == HR_OK && i < e->function_count; i++) {
         code = dispatch_function(e, &e->functions[i], err);

@@ -104,6 +104,7 @@ struct hr_trigger {
     const char *state_dir;       /* folder of the store */
     const char *store_id;        /* random id of the store, for static membership */
     int64_t last_fire_us;        /* cron: from the store; INT64_MIN: none */
+    uint64_t takers;             /* hash of the set of functions that take from it */
     uint32_t index;              /* the engine's */
     void *host_data;             /* the engine's */
 };

@@ -6,6 +6,7 @@
 #include "net/kafka_client_priv.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
 enum { TAKE_MAX = 1024, COMMITTED_WAIT_MS = 5000, LOST_WAIT_MS = 5000 };
 
@@ -85,6 +86,39 @@ static void assign_slots(hr_kafka *self) {
     rd_kafka_topic_partition_list_destroy(list);
 }
 
+static void note_of(const rd_kafka_topic_partition_t *at, char *out_note) {
+    size_t size = at->metadata_size < HR_KAFKA_NOTE_BYTES ? at->metadata_size : 0;
+    if (size > 0) { /* a longer one is not ours */
+        memcpy(out_note, at->metadata, size);
+    }
+    out_note[size] = '\0';
+}
+
+/* Starts that no group knew are the group's before their first record is given (S17). */
+static bool commit_starts(hr_kafka *self, const hr_kafka_place *places, size_t count) {
+    uint32_t *slots = hr_alloc_array(count + 1, sizeof *slots);
+    int64_t *offsets = hr_alloc_array(count + 1, sizeof *offsets);
+    const char **notes = hr_alloc_array(count + 1, sizeof *notes);
+    size_t starts = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (places[i].is_start) {
+            slots[starts] = (uint32_t)i;
+            offsets[starts] = places[i].offset;
+            notes[starts++] = places[i].note;
+        }
+    }
+    hr_error err = {0};
+    bool is_done = starts == 0 || hr_kafka_commit(self, slots, offsets, notes, starts,
+                                                  COMMITTED_WAIT_MS, &err) == HR_OK;
+    if (!is_done) {
+        hr_log(HR_LOG_WARN, self->name, "where to start was not committed: %s", err.text);
+    }
+    hr_free(slots);
+    hr_free(offsets);
+    hr_free(notes);
+    return is_done;
+}
+
 /* false: ask the group again later. */
 static bool take_over(hr_kafka *self, rd_kafka_topic_partition_list_t *list) {
     size_t count = (size_t)list->cnt;
@@ -104,11 +138,17 @@ static bool take_over(hr_kafka *self, rd_kafka_topic_partition_list_t *list) {
         places[i] = (hr_kafka_place){.topic = at->topic,
                                      .partition = at->partition,
                                      .offset = at->offset >= 0 ? at->offset : HR_KAFKA_NO_OFFSET};
+        note_of(at, places[i].note);
     }
     bool is_known = self->callbacks.assigned(self->callbacks.data, places, count);
     if (is_known) {
         make_slots(self, places, count);
-        assign_slots(self);
+        is_known = commit_starts(self, places, count);
+        if (is_known) {
+            assign_slots(self);
+        } else {
+            self->callbacks.revoked(self->callbacks.data, false);
+        }
     }
     hr_free(places);
     return is_known;
@@ -381,14 +421,18 @@ static size_t read_headers(hr_kafka *self, const rd_kafka_message_t *message) {
     return count;
 }
 
-/* The offset of a slot is gone: goes on at the oldest record, or at the end of a shortened log. */
+/* The offset of a slot is gone: goes on where the owner agrees to. */
 static void recover(hr_kafka *self, uint32_t index) {
     slot *s = &self->slots[index];
     int64_t low = 0, high = 0, wanted = s->next;
     if (rd_kafka_query_watermark_offsets(self->rk, s->topic, s->partition, &low, &high,
                                          LOST_WAIT_MS) == RD_KAFKA_RESP_ERR_NO_ERROR) {
-        s->next = wanted < low ? low : high;
-        self->callbacks.lost(self->callbacks.data, index, wanted, s->next);
+        int64_t offset = wanted < low ? low : high;
+        if (!self->callbacks.lost(self->callbacks.data, index, wanted, offset)) {
+            self->is_rejoining = true;
+            return;
+        }
+        s->next = offset;
     }
     assign_slots(self);
 }
@@ -466,13 +510,52 @@ int64_t hr_kafka_end(hr_kafka *self, uint32_t index) {
     return high;
 }
 
-hr_code hr_kafka_commit(hr_kafka *self, const uint32_t *slots, const int64_t *offsets, size_t count,
-                        int wait_ms, hr_error *err) {
+hr_code hr_kafka_noted(hr_kafka *self, const char *topic, int32_t partition, int timeout_ms,
+                       char out_note[HR_KAFKA_NOTE_BYTES], hr_error *err) {
+    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
+    rd_kafka_topic_partition_list_add(list, topic, partition);
+    rd_kafka_resp_err_t code = rd_kafka_committed(self->rk, list, timeout_ms);
+    code = code == RD_KAFKA_RESP_ERR_NO_ERROR ? list->elems[0].err : code;
+    note_of(&list->elems[0], out_note);
+    rd_kafka_topic_partition_list_destroy(list);
+    return code == RD_KAFKA_RESP_ERR_NO_ERROR
+               ? HR_OK
+               : hr_fail(err, HR_E_PEER_DOWN, code, "%s", rd_kafka_err2str(code));
+}
+
+hr_code hr_kafka_width(hr_kafka *self, const char *topic, int timeout_ms, int32_t *out_count,
+                       hr_error *err) {
+    rd_kafka_topic_t *handle = rd_kafka_topic_new(self->rk, topic, NULL);
+    const struct rd_kafka_metadata *metadata = NULL;
+    rd_kafka_resp_err_t code = rd_kafka_metadata(self->rk, 0, handle, &metadata, timeout_ms);
+    if (code == RD_KAFKA_RESP_ERR_NO_ERROR) {
+        code = metadata->topic_cnt == 1 ? metadata->topics[0].err
+                                        : RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
+        *out_count = metadata->topic_cnt == 1 ? metadata->topics[0].partition_cnt : 0;
+        rd_kafka_metadata_destroy(metadata);
+    }
+    rd_kafka_topic_destroy(handle);
+    return code == RD_KAFKA_RESP_ERR_NO_ERROR
+               ? HR_OK
+               : hr_fail(err, HR_E_PEER_DOWN, code, "%s", rd_kafka_err2str(code));
+}
+
+hr_code hr_kafka_commit(hr_kafka *self, const uint32_t *slots, const int64_t *offsets,
+                        const char *const *notes, size_t count, int wait_ms, hr_error *err) {
     rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new((int)count);
     for (size_t i = 0; i < count; i++) {
         HR_ASSERT(slots[i] < self->slot_count && offsets[i] >= 0);
         const slot *s = &self->slots[slots[i]];
-        rd_kafka_topic_partition_list_add(list, s->topic, s->partition)->offset = offsets[i];
+        rd_kafka_topic_partition_t *at =
+            rd_kafka_topic_partition_list_add(list, s->topic, s->partition);
+        at->offset = offsets[i];
+        at->metadata_size = strlen(notes[i]);
+        at->metadata = at->metadata_size == 0 ? NULL : malloc(at->metadata_size); /* the list's */
+        if (at->metadata == NULL) {
+            at->metadata_size = 0;
+        } else {
+            memcpy(at->metadata, notes[i], at->metadata_size);
+        }
     }
     rd_kafka_resp_err_t code;
     if (wait_ms == 0) {
@@ -493,6 +576,10 @@ hr_code hr_kafka_commit(hr_kafka *self, const uint32_t *slots, const int64_t *of
     return code == RD_KAFKA_RESP_ERR_NO_ERROR
                ? HR_OK
                : hr_fail(err, HR_E_PEER_REFUSED, code, "%s", rd_kafka_err2str(code));
+}
+
+void hr_kafka_rejoin(hr_kafka *self) {
+    self->is_rejoining = true;
 }
 
 bool hr_kafka_probe(hr_kafka *self, int timeout_ms) {

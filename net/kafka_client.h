@@ -34,10 +34,14 @@ typedef struct hr_kafka_record {
 } hr_kafka_record;
 
 /* One assigned partition; its slot is its index in the assignment. */
+enum { HR_KAFKA_NOTE_BYTES = 96 };
+
 typedef struct hr_kafka_place {
     const char *topic;
     int32_t partition;
     int64_t offset; /* in: what the group committed, or HR_KAFKA_NO_OFFSET; out: read from here */
+    bool is_start;  /* out: the offset is committed before the first record is given */
+    char note[HR_KAFKA_NOTE_BYTES]; /* in: committed with the offset; out: to commit with a start */
 } hr_kafka_place;
 
 typedef enum hr_kafka_trouble {
@@ -56,8 +60,9 @@ typedef struct hr_kafka_callbacks {
     /* The whole assignment ends when this returns; is_lost: others may have it already, so nothing
      * can be committed. */
     void (*revoked)(void *data, bool is_lost);
-    /* The offset wanted by a slot exists no more (retention, truncation); it goes on at offset. */
-    void (*lost)(void *data, uint32_t slot, int64_t wanted, int64_t offset);
+    /* The offset wanted by a slot exists no more: offset is the oldest record after it, or the end
+     * when wanted is beyond it. true: goes on at offset; false: the group is joined anew. */
+    bool (*lost)(void *data, uint32_t slot, int64_t wanted, int64_t offset);
     void (*trouble)(void *data, hr_kafka_trouble kind, const char *text);
     void *data;
 } hr_kafka_callbacks;
@@ -102,10 +107,23 @@ hr_code hr_kafka_resolve(hr_kafka *self, const char *topic, int32_t partition, i
 /* The offset after the newest record of a slot as last heard, -1: not heard yet. */
 int64_t hr_kafka_end(hr_kafka *self, uint32_t index);
 
-/* Commits offsets (the next to be read) for the group; wait_ms 0: in the background. Slots are of
- * the present assignment. Errors: HR_E_PEER_REFUSED with librdkafka's words. */
-hr_code hr_kafka_commit(hr_kafka *self, const uint32_t *slots, const int64_t *offsets, size_t count,
-                        int wait_ms, hr_error *err);
+/* What the group committed with the offset of a partition; "" when nothing. Blocks at most
+ * timeout_ms. Errors: HR_E_PEER_DOWN. */
+hr_code hr_kafka_noted(hr_kafka *self, const char *topic, int32_t partition, int timeout_ms,
+                       char out_note[HR_KAFKA_NOTE_BYTES], hr_error *err);
+
+/* How many partitions a topic has now. Blocks at most timeout_ms. Errors: HR_E_PEER_DOWN. */
+hr_code hr_kafka_width(hr_kafka *self, const char *topic, int timeout_ms, int32_t *out_count,
+                       hr_error *err);
+
+/* Commits offsets (the next to be read) with their notes for the group; wait_ms 0: in the
+ * background. Slots are of the present assignment. Errors: HR_E_PEER_REFUSED with librdkafka's
+ * words. */
+hr_code hr_kafka_commit(hr_kafka *self, const uint32_t *slots, const int64_t *offsets,
+                        const char *const *notes, size_t count, int wait_ms, hr_error *err);
+
+/* Leaves the assignment and joins the group anew, in one of the next hr_kafka_serve(). */
+void hr_kafka_rejoin(hr_kafka *self);
 
 /* Can a broker be reached now? Blocks at most timeout_ms. */
 bool hr_kafka_probe(hr_kafka *client, int timeout_ms);

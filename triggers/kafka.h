@@ -32,6 +32,12 @@ typedef struct kafka_partition {
     /* the thread's */
     int64_t committed; /* offset last committed, -1: none in this assignment */
     int64_t next;      /* offset after the last one read */
+    uint32_t life;     /* how often the topic was made anew while the group stood beyond its end */
+    uint32_t base;     /* partitions of the topic when the group began with it; 0: not known */
+    uint32_t width;    /* partitions of the topic when it was assigned; in the note too */
+    bool is_other_set; /* the group's offset was committed for other functions than ours */
+    bool is_reborn;    /* made anew: begins at its oldest record, whatever the group knows */
+    char note[HR_KAFKA_NOTE_BYTES]; /* committed with the offset: life, base, width, takers */
 } kafka_partition;
 
 struct kafka_trigger {
@@ -66,6 +72,7 @@ struct kafka_trigger {
     char reason[HR_ERROR_TEXT_BYTES * 2];
     uint64_t commit_ns, gauge_ns, probe_ns;
     kafka_partition *packing;
+    uint32_t asked_width; /* the widest topic for which the group was joined anew */
 };
 
 enum { KAFKA_REJECT_BYTES = 64 << 10 };

@@ -9,6 +9,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -160,17 +161,89 @@ static kafka_partition *partition_of(kafka_trigger *self, const hr_kafka_place *
     p->owner = self;
     p->number = place->partition;
     hr_kafka_origin_init(&p->origin, self->trigger.name, place->topic, place->partition);
-    p->identity =
-        hr_format("%s/%s/%s/%d", self->cluster, self->group, place->topic, (int)place->partition);
     self->known = hr_realloc(self->known, (self->known_count + 1) * sizeof *self->known);
     self->known[self->known_count++] = p;
     return p;
 }
 
-/* S17: the larger of what the store and the group know. */
-static void start_from_known(const kafka_partition *p, hr_kafka_place *place) {
-    if (p->known != UINT64_MAX && p->known >= 1 && (int64_t)(p->known - 1) > place->offset) {
-        place->offset = (int64_t)(p->known - 1);
+/* A topic made anew has offsets of its own, so it is a feed of its own. */
+static void name_life(const kafka_trigger *self, kafka_partition *p) {
+    char life[16] = "";
+    if (p->life > 0) {
+        snprintf(life, sizeof life, "~%u", p->life);
+    }
+    hr_free(p->identity);
+    p->identity = hr_format("%s/%s/%s/%d%s", self->cluster, self->group, p->origin.topic,
+                            (int)p->number, life);
+}
+
+static uint32_t takers_of(const kafka_trigger *self) {
+    return (uint32_t)(self->trigger.takers ^ self->trigger.takers >> 32);
+}
+
+static void write_note(kafka_partition *p) {
+    snprintf(p->note, sizeof p->note, "headrace1 life=%u base=%u width=%u takers=%u", p->life,
+             p->base, p->width, takers_of(p->owner));
+}
+
+typedef struct group_note {
+    uint32_t life, base, width, takers;
+} group_note;
+
+/* false: the note is of another program, or none. */
+static bool read_note(const char *note, group_note *out) {
+    static const char *const names[] = {"headrace1 life=", " base=", " width=", " takers="};
+    uint32_t *const outs[] = {&out->life, &out->base, &out->width, &out->takers};
+    const char *at = note;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        size_t size = strlen(names[i]);
+        char *end = NULL;
+        if (strncmp(at, names[i], size) != 0) {
+            return false;
+        }
+        unsigned long number = strtoul(at + size, &end, 10);
+        if (end == at + size || number > UINT32_MAX) {
+            return false;
+        }
+        *outs[i] = (uint32_t)number;
+        at = end;
+    }
+    return true;
+}
+
+/* What the group knows of this partition; an older life's offset means nothing. */
+static void read_group(const kafka_trigger *self, kafka_partition *p, hr_kafka_place *place) {
+    group_note note = {0};
+    bool is_ours = read_note(place->note, &note);
+    p->width = is_ours ? note.width : 0;
+    p->is_other_set = is_ours && note.takers != takers_of(self);
+    p->is_reborn = p->life > (is_ours ? note.life : 0);
+    if (p->is_reborn) {
+        place->offset = HR_KAFKA_NO_OFFSET;
+    } else if (is_ours) {
+        p->life = note.life;
+        p->base = note.base;
+    }
+    name_life(self, p);
+    write_note(p);
+}
+
+/* S17: the larger of what the store and the group know; but an offset that was committed for
+ * another set of functions says nothing of ours, so what the store knows holds. */
+static void start_from_known(const kafka_trigger *self, const kafka_partition *p,
+                             hr_kafka_place *place) {
+    if (p->known == UINT64_MAX || p->known < 1) {
+        return;
+    }
+    int64_t own = (int64_t)(p->known - 1);
+    if (p->is_other_set && own < place->offset) {
+        hr_log(HR_LOG_WARN, self->trigger.name,
+               "%s/%d: the group's offset %lld was committed for another set of functions; reading "
+               "goes on at our own checkpoint, %lld",
+               p->origin.topic, (int)p->number, (long long)place->offset, (long long)own);
+    }
+    if (p->is_other_set || own > place->offset) {
+        place->offset = own;
     }
 }
 
@@ -184,19 +257,50 @@ static bool is_late(const hr_kafka_place *places, const bool *is_new, size_t cou
     return false;
 }
 
+/* How many partitions the topic had when the group began with it: what partition 0 was committed
+ * with, whoever owns it; as many as there are now when the group begins only now. */
+static hr_code find_base(kafka_trigger *self, kafka_partition *p, hr_error *err) {
+    char note[HR_KAFKA_NOTE_BYTES];
+    group_note known = {0};
+    int32_t width = 0;
+    hr_code code = hr_kafka_noted(self->client, p->origin.topic, 0, RESOLVE_WAIT_MS, note, err);
+    if (code == HR_OK && read_note(note, &known) && known.base > 0) {
+        p->base = known.base;
+    } else if (code == HR_OK) {
+        code = hr_kafka_width(self->client, p->origin.topic, RESOLVE_WAIT_MS, &width, err);
+        p->base = (uint32_t)width;
+    }
+    return code;
+}
+
+static hr_code find_start(kafka_trigger *self, hr_kafka_place *place, kafka_partition *p,
+                          bool is_late, hr_error *err) {
+    hr_code code = find_base(self, p, err);
+    if (code != HR_OK) {
+        return code;
+    }
+    write_note(p);
+    is_late = is_late || p->is_reborn || (uint32_t)p->number >= p->base;
+    code = hr_kafka_resolve(self->client, place->topic, place->partition,
+                            is_late ? HR_KAFKA_EARLIEST : self->start, RESOLVE_WAIT_MS,
+                            &place->offset, err);
+    place->is_start = true;
+    snprintf(place->note, sizeof place->note, "%s", p->note);
+    return code;
+}
+
 static bool resolve(kafka_trigger *self, hr_kafka_place *places, size_t count) {
     hr_error err = {0};
     bool *is_new = hr_alloc_array(count + 1, sizeof *is_new);
     for (size_t i = 0; i < count; i++) {
-        start_from_known(self->active[i], &places[i]);
+        start_from_known(self, self->active[i], &places[i]);
         is_new[i] = places[i].offset < 0;
     }
     bool is_done = true;
     for (size_t i = 0; i < count && is_done; i++) {
         if (is_new[i]) {
-            int64_t start = is_late(places, is_new, count, i) ? HR_KAFKA_EARLIEST : self->start;
-            is_done = hr_kafka_resolve(self->client, places[i].topic, places[i].partition, start,
-                                       RESOLVE_WAIT_MS, &places[i].offset, &err) == HR_OK;
+            is_done = find_start(self, &places[i], self->active[i],
+                                 is_late(places, is_new, count, i), &err) == HR_OK;
         }
     }
     if (!is_done) {
@@ -217,6 +321,39 @@ static void settle(kafka_trigger *self) {
     }
 }
 
+static int32_t width_of(kafka_trigger *self, const char *topic) {
+    hr_error err = {0};
+    int32_t width = 0;
+    if (hr_kafka_width(self->client, topic, RESOLVE_WAIT_MS, &width, &err) != HR_OK) {
+        hr_log(HR_LOG_WARN, self->trigger.name, "how many partitions %s has is not known: %s",
+               topic, err.text);
+    }
+    return width;
+}
+
+/* A static member that comes back is given its former assignment: partitions that were added while
+ * it was away belong to nobody until somebody joins anew. */
+static void look_for_growth(kafka_trigger *self) {
+    const char *topic = "";
+    uint32_t width = 0;
+    for (size_t i = 0; i < self->active_count; i++) { /* those of a topic stand together */
+        kafka_partition *p = self->active[i];
+        if (strcmp(topic, p->origin.topic) != 0) {
+            topic = p->origin.topic;
+            width = (uint32_t)width_of(self, topic);
+        }
+        if (p->width > 0 && p->width < width && width > self->asked_width) {
+            hr_log(HR_LOG_INFO, self->trigger.name,
+                   "%s has grown from %u to %u partitions: the group is joined anew", topic,
+                   p->width, width);
+            self->asked_width = width;
+            hr_kafka_rejoin(self->client);
+        }
+        p->width = width;
+        write_note(p);
+    }
+}
+
 static bool on_assigned(void *data, hr_kafka_place *places, size_t count) {
     kafka_trigger *self = data;
     if (self->cluster == NULL) {
@@ -233,6 +370,9 @@ static bool on_assigned(void *data, hr_kafka_place *places, size_t count) {
         return false;
     }
     self->active_count = count;
+    for (size_t i = 0; i < count; i++) {
+        read_group(self, self->active[i], &places[i]);
+    }
     bool is_ours = count == 0 || call(self, KAFKA_ASSIGN, self->active, count);
     if (!is_ours || !resolve(self, places, count)) {
         settle(self);
@@ -243,12 +383,14 @@ static bool on_assigned(void *data, hr_kafka_place *places, size_t count) {
         kafka_partition *p = self->active[i];
         p->next = places[i].offset;
         p->committed = -1;
+        p->is_reborn = false;
         atomic_store(&p->low, (uint64_t)places[i].offset + 1);
         kafka_message *message = message_of(self, KAFKA_BEGIN);
         message->partition = p;
         message->position = (uint64_t)places[i].offset + 1;
         post(message);
     }
+    look_for_growth(self);
     self->is_joined = true;
     self->is_missing = self->is_missing && count == 0;
     self->commit_ns = self->gauge_ns = 0;
@@ -262,6 +404,7 @@ static bool on_assigned(void *data, hr_kafka_place *places, size_t count) {
 static void commit(kafka_trigger *self, int wait_ms) {
     uint32_t *slots = hr_alloc_array(self->active_count + 1, sizeof *slots);
     int64_t *offsets = hr_alloc_array(self->active_count + 1, sizeof *offsets);
+    const char **notes = hr_alloc_array(self->active_count + 1, sizeof *notes);
     size_t count = 0;
     for (size_t i = 0; i < self->active_count; i++) {
         kafka_partition *p = self->active[i];
@@ -270,19 +413,22 @@ static void commit(kafka_trigger *self, int wait_ms) {
         if (HR_MUTANT("offset-before-handler")) {
             offset = p->next;
         }
-        if (offset >= 0 && (wait_ms > 0 || offset > p->committed)) {
+        if (offset >= 0 && !p->is_reborn && (wait_ms > 0 || offset > p->committed)) {
             slots[count] = (uint32_t)i;
+            notes[count] = p->note;
             offsets[count++] = offset;
             p->committed = offset;
         }
     }
     hr_error err = {0};
-    if (count > 0 && hr_kafka_commit(self->client, slots, offsets, count, wait_ms, &err) != HR_OK) {
+    if (count > 0 &&
+        hr_kafka_commit(self->client, slots, offsets, notes, count, wait_ms, &err) != HR_OK) {
         hr_log(HR_LOG_WARN, self->trigger.name, "the group's offsets were not committed: %s",
                err.text);
     }
     hr_free(slots);
     hr_free(offsets);
+    hr_free(notes);
 }
 
 static void on_revoked(void *data, bool is_lost) {
@@ -297,16 +443,24 @@ static void on_revoked(void *data, bool is_lost) {
     self->is_joined = false;
 }
 
-static void on_lost(void *data, uint32_t slot, int64_t wanted, int64_t offset) {
+static bool on_lost(void *data, uint32_t slot, int64_t wanted, int64_t offset) {
     kafka_trigger *self = data;
-    const kafka_partition *p = self->active[slot];
-    hr_log(HR_LOG_ERROR, self->trigger.name,
-           wanted < offset ? "%s/%d: the records from %lld to %lld were deleted before they were "
-                             "read; reading goes on after them"
-                           : "%s/%d: offset %lld is beyond the end, %lld: the topic was shortened "
-                             "or made anew",
-           p->origin.topic, (int)p->number, (long long)wanted,
-           (long long)(wanted < offset ? offset - 1 : offset));
+    kafka_partition *p = self->active[slot];
+    if (wanted < offset) {
+        hr_log(HR_LOG_ERROR, self->trigger.name,
+               "%s/%d: the records from %lld to %lld were deleted before they were read; reading "
+               "goes on after them",
+               p->origin.topic, (int)p->number, (long long)wanted, (long long)(offset - 1));
+        return true;
+    }
+    hr_log(HR_LOG_WARN, self->trigger.name,
+           "%s/%d: offset %lld is beyond the end, %lld: the topic was shortened or made anew; it "
+           "is read again from its oldest record",
+           p->origin.topic, (int)p->number, (long long)wanted, (long long)offset);
+    p->life++;
+    p->base = 0;
+    p->is_reborn = true;
+    return false;
 }
 
 /* ---- records ---- */

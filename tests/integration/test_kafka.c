@@ -51,6 +51,13 @@ static void make_topic(const char *name) {
     hr_free(rest);
 }
 
+static void topic_tool(const char *words) {
+    char *rest =
+        hr_format("org.apache.kafka.tools.TopicCommand --bootstrap-server %s %s", brokers, words);
+    assert_int_equal(service("tool", rest), 0);
+    hr_free(rest);
+}
+
 /* count records of size bytes, keyed, numbered from first, all confirmed by the broker. */
 static void produce(const char *topic, int first, int count, size_t size) {
     char why[200], value[1024], key[32];
@@ -269,6 +276,8 @@ static bool has_lag(void) {
     return lag >= (int64_t)goal;
 }
 
+static uint64_t takers;
+
 static void begin(const char *topic, int64_t start, const char *format) {
     loop = hr_loop_new();
     config = hr_node_add(NULL, HR_NODE_MAP, NULL);
@@ -287,7 +296,8 @@ static void begin(const char *topic, int64_t start, const char *format) {
                             .config = config,
                             .kind_config = kafka,
                             .state_dir = dir,
-                            .store_id = "s1"};
+                            .store_id = "s1",
+                            .takers = takers};
     events = rejects = begins = bytes = 0;
     up = HR_TRIGGER_STARTING;
     reason[0] = '\0';
@@ -473,6 +483,142 @@ static void a_topic_that_is_missing_is_said(void **state) {
     end();
 }
 
+/* What a second member of the group, or this one after a crash, would be told. */
+static int64_t committed(const char *topic, int partition) {
+    char why[200], *group = hr_format("headrace.%s", topic);
+    rd_kafka_conf_t *conf = rd_kafka_conf_new();
+    rd_kafka_conf_set(conf, "bootstrap.servers", brokers, why, sizeof why);
+    rd_kafka_conf_set(conf, "group.id", group, why, sizeof why);
+    rd_kafka_t *rk = rd_kafka_new(RD_KAFKA_CONSUMER, conf, why, sizeof why);
+    assert_non_null(rk);
+    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
+    rd_kafka_topic_partition_list_add(list, topic, partition);
+    assert_int_equal(rd_kafka_committed(rk, list, LIMIT_MS), RD_KAFKA_RESP_ERR_NO_ERROR);
+    int64_t offset = list->elems[0].offset;
+    rd_kafka_topic_partition_list_destroy(list);
+    rd_kafka_destroy(rk);
+    hr_free(group);
+    return offset;
+}
+
+static int64_t committed_at_first;
+static const char *watched;
+
+static bool has_event_after_commit(void) {
+    if (events > 0 && committed_at_first < 0) {
+        committed_at_first = 0;
+        for (int i = 0; i < PARTITIONS; i++) {
+            int64_t offset = committed(watched, i);
+            assert_true(offset >= 0); /* S17: of all, when the first record of any is dispatched */
+            committed_at_first += offset;
+        }
+    }
+    return has_events();
+}
+
+static void a_start_is_the_groups_before_the_first_dispatch(void **state) {
+    (void)state;
+    make_topic("starts");
+    produce("starts", 0, 1000, 100);
+    forget_all(2000);
+    watched = "starts";
+    committed_at_first = -1;
+    begin("starts", -1, "auto");
+    run_until(has_begun);
+    run_until(is_up);
+    produce("starts", 1000, 100, 100);
+    goal = 100;
+    run_until(has_event_after_commit);
+    end();
+    assert_true(committed_at_first >= 1000);
+    assert_seen_once(1000, 1100);
+    assert_int_equal(seen[0], 0);
+}
+
+static void a_partition_that_is_added_is_read_from_its_beginning(void **state) {
+    (void)state;
+    make_topic("grown");
+    produce("grown", 0, 1000, 100);
+    forget_all(3000);
+    begin("grown", -1, "auto");
+    run_until(has_begun);
+    run_until(is_up);
+    end();
+    topic_tool("--alter --topic grown --partitions 8");
+    produce("grown", 1000, 1000, 100); /* before anybody knows of the new partitions */
+    is_forgetful = true;               /* another daemon: only the group knows the topic's past */
+    begin("grown", -1, "auto");
+    goal = 1000;
+    run_until(has_events);
+    end();
+    assert_seen_once(1000, 2000);
+    assert_int_equal(seen[0], 0);
+}
+
+static void remember_less(void) {
+    for (size_t i = 0; i < feed_count; i++) {
+        feeds[i].low = 1;
+    }
+}
+
+/* S17: a group's offset means that all functions of some set are done below it. */
+static void an_offset_of_another_set_of_functions_says_nothing_of_ours(void **state) {
+    (void)state;
+    make_topic("sets");
+    produce("sets", 0, 1000, 100);
+    forget_all(2000);
+    begin("sets", -2, "auto");
+    goal = 1000;
+    run_until(has_events);
+    end();
+    remember_less();
+    produce("sets", 1000, 10, 100);
+    begin("sets", -2, "auto"); /* the same set: the group's offset is the larger one */
+    goal = 10;
+    run_until(has_events);
+    end();
+    assert_seen_once(0, 1010);
+    remember_less();
+    takers = 42;
+    begin("sets", -2, "auto");
+    goal = 1010;
+    run_until(has_events);
+    end();
+    takers = 0;
+    assert_int_equal(seen[0], 2);
+    assert_int_equal(seen[1009], 2);
+}
+
+static void a_topic_that_was_made_anew_is_read_from_its_oldest_record(void **state) {
+    (void)state;
+    make_topic("anew");
+    produce("anew", 0, 2000, 100);
+    forget_all(4000);
+    begin("anew", -1, "auto");
+    run_until(has_begun);
+    run_until(is_up);
+    produce("anew", 2000, 1000, 100);
+    goal = 1000;
+    run_until(has_events);
+    end();
+    size_t former = feed_count;
+    topic_tool("--delete --topic anew");
+    make_topic("anew");
+    produce("anew", 3000, 400, 100); /* fewer than the checkpoints stand at */
+    begin("anew", -1, "auto");
+    goal = 400;
+    run_until(has_events);
+    assert_int_equal(feed_count, former * 2); /* feeds of their own: old checkpoints hide nothing */
+    end();
+    produce("anew", 3400, 100, 100);
+    begin("anew", -1, "auto"); /* and the new life is remembered */
+    goal = 100;
+    run_until(has_events);
+    assert_int_equal(feed_count, former * 2);
+    end();
+    assert_seen_once(2000, 3500);
+}
+
 static double cpu_seconds(void) {
     struct rusage usage;
     getrusage(RUSAGE_SELF, &usage);
@@ -547,6 +693,10 @@ int main(int count, char **words) {
         cmocka_unit_test(a_broker_that_goes_and_comes_back_loses_nothing),
         cmocka_unit_test(a_broker_that_is_down_at_first_is_awaited),
         cmocka_unit_test(a_topic_that_is_missing_is_said),
+        cmocka_unit_test(a_start_is_the_groups_before_the_first_dispatch),
+        cmocka_unit_test(a_partition_that_is_added_is_read_from_its_beginning),
+        cmocka_unit_test(an_offset_of_another_set_of_functions_says_nothing_of_ours),
+        cmocka_unit_test(a_topic_that_was_made_anew_is_read_from_its_oldest_record),
         cmocka_unit_test(the_drain_rate_is_told),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

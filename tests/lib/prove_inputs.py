@@ -132,10 +132,17 @@ class Posted(Input):
     acknowledged, as senders that retry do."""
 
     count = 1
+    backlog = 8000  # acknowledged and not handled: more would only take long to drain
 
     def __init__(self, seed):
         super().__init__()
         self.seed = seed
+
+    def watch(self, handled):
+        self.handled = handled
+
+    def has_room(self):
+        return len(self.acked) - self.handled.count(self.functions[-1].name) < self.backlog
 
     def start(self, daemon, stopping):
         for number in range(self.count):
@@ -148,6 +155,9 @@ class Posted(Input):
         connection = Connection(daemon.port)
         place = 0
         while not stopping.is_set():
+            if not self.has_room():
+                time.sleep(0.005)
+                continue
             place += 1
             ids, body = self.make(chance, number, place)
             while True:
