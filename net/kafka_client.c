@@ -6,7 +6,6 @@
 #include "net/kafka_client_priv.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 
 enum { TAKE_MAX = 1024, COMMITTED_WAIT_MS = 5000, LOST_WAIT_MS = 5000 };
 
@@ -550,12 +549,7 @@ hr_code hr_kafka_commit(hr_kafka *self, const uint32_t *slots, const int64_t *of
             rd_kafka_topic_partition_list_add(list, s->topic, s->partition);
         at->offset = offsets[i];
         at->metadata_size = strlen(notes[i]);
-        at->metadata = at->metadata_size == 0 ? NULL : malloc(at->metadata_size); /* the list's */
-        if (at->metadata == NULL) {
-            at->metadata_size = 0;
-        } else {
-            memcpy(at->metadata, notes[i], at->metadata_size);
-        }
+        at->metadata = hr_copy_text(notes[i]); /* the list frees it */
     }
     rd_kafka_resp_err_t code;
     if (wait_ms == 0) {
