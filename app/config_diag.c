@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { NOTES_MAX = 8 };
+enum { NOTES_MAX = 8, SHOWN_BYTES = 160 /* bytes shown of a line */ };
 
 struct hr_diagnostic {
     bool is_warning;
@@ -200,6 +200,35 @@ static void print_safe(hr_slice text, hr_buffer *out) {
     }
 }
 
+static bool is_inside(hr_slice text, size_t at) { /* of a character */
+    return at < text.size && (text.bytes[at] & 0xc0) == 0x80;
+}
+
+/* The part of a long line around a column, which becomes the column in that part. */
+static hr_slice part_of(hr_slice line, int *column) {
+    if (line.size <= SHOWN_BYTES) {
+        return line;
+    }
+    size_t at = 0, begin = 0;
+    int first = 1;
+    for (int i = 1; i < *column && at < line.size; i++) {
+        at++;
+        while (is_inside(line, at)) {
+            at++;
+        }
+        while (at - begin > SHOWN_BYTES / 2 || is_inside(line, begin)) {
+            first += is_inside(line, begin) ? 0 : 1;
+            begin++;
+        }
+    }
+    size_t end = line.size - begin > SHOWN_BYTES ? begin + SHOWN_BYTES : line.size;
+    while (is_inside(line, end)) {
+        end++;
+    }
+    *column -= first - 1;
+    return hr_slice_of(line.bytes + begin, end - begin);
+}
+
 static void print_line(const hr_diagnostics *diags, hr_place place, const char *label,
                        hr_buffer *out) {
     hr_buffer_print(out, "  --> %s:%d:%d\n", place.file, place.line, place.column);
@@ -214,6 +243,7 @@ static void print_line(const hr_diagnostics *diags, hr_place place, const char *
     int digits = snprintf(number, sizeof number, "%d", place.line);
     digits = digits < 2 ? 2 : digits;
     hr_buffer_print(out, "%*s |\n%*s | ", digits, "", digits, number);
+    line = part_of(line, &place.column);
     print_safe(line, out);
     hr_buffer_print(out, "\n%*s | ", digits, "");
     int column = 1;

@@ -21,7 +21,8 @@ enum {
     WORKERS_MAX = 256, /* as schemas/config.def has it */
     BACKOFF_MIN_MS = 500,
     BACKOFF_MAX_MS = 30000,
-    STOP_MS = 2000, /* from BYE to the end */
+    STOP_MS = 2000,   /* from BYE to the end */
+    LINGER_MS = 1000, /* from a closed socket to the end */
     RECEIVE_BYTES = 65536,
     KEPT_BYTES = 1 << 20, /* of a buffer that is empty */
     TAIL_BYTES = 512
@@ -42,6 +43,7 @@ typedef struct worker {
     hr_call *call;
     uint32_t sent; /* events of the call that are in its frame */
     hr_timer *again;
+    hr_timer *linger; /* it closed its socket: so long it may take to end by itself */
     uint32_t backoff_ms;
     bool is_running; /* started, and not seen to end */
     bool is_ready;   /* takes calls: said hello and is not being ended */
@@ -92,15 +94,25 @@ static void trim(hr_buffer *buffer) {
     }
 }
 
-/* Ends a worker that is of no use any more; on_exited() follows and no call comes before. */
-static void kill_worker(worker *w) {
+/* No call comes to it any more. */
+static void doom(worker *w) {
     bool was_ready = w->is_ready;
     w->is_ready = false;
     w->is_doomed = true;
-    hr_spawn_kill(w->handle);
     if (was_ready) {
         tell_room(w->pool);
     }
+}
+
+/* Ends a worker that is of no use any more; on_exited() follows and no call comes before. */
+static void kill_worker(worker *w) {
+    hr_spawn_kill(w->handle);
+    doom(w);
+}
+
+static void on_linger(void *data) {
+    worker *w = data;
+    hr_spawn_kill(w->handle);
 }
 
 static void answer_failure(worker *w, hr_code code, const char *why) {
@@ -125,6 +137,7 @@ static void on_output(void *data, hr_slice line) {
 }
 
 static void close_worker(worker *w) {
+    hr_timer_stop(w->linger);
     hr_lines_drain(w->lines);
     hr_lines_free(w->lines);
     w->lines = NULL;
@@ -292,7 +305,8 @@ static void on_socket(void *data, int events) {
     if ((events & HR_WATCH_READ) && !receive(w, 16)) {
         hr_watch_set(w->watch, 0);
         if (!w->pool->is_stopping) {
-            kill_worker(w); /* without its socket it is of no use */
+            doom(w); /* most likely it ends, and its exit status tells more than a signal */
+            hr_timer_start(w->linger, LINGER_MS, 0);
         }
     }
 }
@@ -375,6 +389,7 @@ static hr_code start(hr_runtime *self, hr_error *err) {
     for (uint32_t i = 0; i < p->count; i++) {
         p->workers[i].pool = p;
         p->workers[i].again = hr_timer_new(self->loop, start_worker, &p->workers[i]);
+        p->workers[i].linger = hr_timer_new(self->loop, on_linger, &p->workers[i]);
         start_worker(&p->workers[i]);
     }
     return HR_OK;
@@ -487,6 +502,7 @@ static void fini(hr_runtime *self) {
             close_worker(w);
         }
         hr_timer_free(w->again);
+        hr_timer_free(w->linger);
         hr_buffer_fini(&w->in);
         hr_buffer_fini(&w->out);
     }

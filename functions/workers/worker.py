@@ -245,7 +245,11 @@ def _result(cause, value, type="", subject="", content_type=""):
     elif isinstance(value, str):
         flags, data = TEXT, value.encode()
     else:
-        flags, data = TEXT | JSON, json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+        flags = TEXT | JSON
+        try:
+            data = json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"the result cannot be told as JSON: {error}") from None
     parts = [type.encode(), content_type.encode(), subject.encode(), data]
     return _RESULT.pack(cause, flags, *(len(part) for part in parts)) + b"".join(parts)
 
@@ -262,20 +266,21 @@ def _is_ours(path):
 def _place(error):
     """ValueError: not an image (thumb.py:12), of the innermost frame that is the user's."""
     place = ""
-    for frame in traceback.extract_tb(error.__traceback__):
-        if not _is_ours(frame.filename):
-            place = f" ({os.path.basename(frame.filename)}:{frame.lineno})"
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not _is_ours(f.filename)]
+    here = os.path.join(os.getcwd(), "")
+    own = [f for f in frames if os.path.abspath(f.filename).startswith(here)] or frames
+    if own:
+        place = f" ({os.path.basename(own[-1].filename)}:{own[-1].lineno})"
     if isinstance(error, SyntaxError) and error.filename:
         place = f" ({os.path.basename(error.filename)}:{error.lineno})"
     return f"{type(error).__name__}: {error}{place}"
 
 
 def _user_frames(frames):
-    """The traceback without our own frames at its head; with them when there is nothing else."""
-    rest = frames
-    while rest is not None and _is_ours(rest.tb_frame.f_code.co_filename):
-        rest = rest.tb_next
-    return frames if rest is None else rest
+    """The traceback without our own frames at its head; None when there are no others."""
+    while frames is not None and _is_ours(frames.tb_frame.f_code.co_filename):
+        frames = frames.tb_next
+    return frames
 
 
 def _failure(index, error):
