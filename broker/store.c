@@ -328,6 +328,16 @@ hr_code hr_store_start(hr_store *store, hr_error *err) {
     return HR_OK;
 }
 
+int64_t hr_store_real_us(const hr_store *store) {
+    const hr_store_options *options = &store->options;
+    return options->real_us == NULL ? hr_real_us() : options->real_us(options->clock_data);
+}
+
+uint64_t hr_store_mono_ns(const hr_store *store) {
+    const hr_store_options *options = &store->options;
+    return options->mono_ns == NULL ? hr_mono_ns() : options->mono_ns(options->clock_data);
+}
+
 void hr_store_submit(hr_store *store, hr_unit *unit) {
     unit->next = NULL;
     unit->result = HR_OK;

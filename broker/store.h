@@ -29,6 +29,10 @@ typedef struct hr_store_options {
     /* Intake must stop (false: the ballast was given up) or may go on. On the loop. May be NULL. */
     void (*space)(void *data, bool open);
     void *space_data;
+    /* The clocks; NULL: hr_real_us() and hr_mono_ns() (tests: a virtual one). */
+    int64_t (*real_us)(void *data);
+    uint64_t (*mono_ns)(void *data);
+    void *clock_data;
 } hr_store_options;
 
 /* What a function has done with a feed, absolute. A feed has counters too (function 0): received is

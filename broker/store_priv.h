@@ -140,6 +140,10 @@ struct hr_store {
 hr_code hr_store_do(hr_store *store, hr_code (*run)(hr_store *, void *, hr_error *), void *data,
                     hr_error *err);
 
+/* The time by the store's clocks. */
+int64_t hr_store_real_us(const hr_store *store);
+uint64_t hr_store_mono_ns(const hr_store *store);
+
 /* store_open.c */
 void hr_store_free(hr_store *take_store);
 hr_code hr_store_refresh(hr_store *store); /* feeds and cursors as the file has them */

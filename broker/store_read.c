@@ -367,7 +367,7 @@ static void look_at(hr_read *read, uint32_t feed, sqlite3_stmt *row) {
 
 /* One slice of one feed, newest first. false: nothing more in it (or an error, in result). */
 static bool find_slice(hr_store *store, store_find *find, const store_feed *feed) {
-    uint64_t until = hr_mono_ns() + FIND_SLICE_NS;
+    uint64_t until = hr_store_mono_ns(store) + FIND_SLICE_NS;
     uint32_t max = find->read->max == 0 ? FIND_MAX : find->read->max;
     sqlite3_stmt *rows = hr_store_prepare(
         store, "SELECT pos, sum, at_ms, bytes FROM journal_%u WHERE pos < ?1 ORDER BY pos DESC",
@@ -380,7 +380,7 @@ static bool find_slice(hr_store *store, store_find *find, const store_feed *feed
         look_at(find->read, feed->id, rows);
         find->below = hr_store_column_u64(rows, 0);
         find->looked++;
-        is_late = find->looked % 64 == 0 && hr_mono_ns() >= until;
+        is_late = find->looked % 64 == 0 && hr_store_mono_ns(store) >= until;
     }
     sqlite3_finalize(rows);
     hr_code code = hr_store_fault(store, result);

@@ -118,7 +118,7 @@ static uint64_t free_room(hr_store *store) {
 }
 
 void hr_store_try_reopen(hr_store *store) {
-    uint64_t now_ns = hr_mono_ns();
+    uint64_t now_ns = hr_store_mono_ns(store);
     bool is_early = store->has_thread && now_ns - store->looked_ns < REOPEN_NS;
     if (store->is_intake_open || store->has_failed || is_early) {
         return;
@@ -179,7 +179,7 @@ static hr_code trim_feed(hr_store *store, store_feed *feed, size_t rows, uint64_
     uint64_t end = history_end(store, feed), gone = 0, last = 0;
     int64_t edge = store->options.journal_keep_ms < 0
                        ? INT64_MIN
-                       : hr_real_us() / 1000 - store->options.journal_keep_ms;
+                       : hr_store_real_us(store) / 1000 - store->options.journal_keep_ms;
     uint64_t bytes = store->is_intake_open ? STORE_TRIM_BYTES : STORE_TRIM_BYTES_FULL;
     feed->trim_from = end;
     feed->oldest_at_ms = INT64_MAX;
@@ -235,7 +235,7 @@ static hr_code trim_dead(hr_store *store, int64_t now_ms) {
 }
 
 hr_code hr_store_trim(hr_store *store, size_t rows) {
-    int64_t now_ms = hr_real_us() / 1000;
+    int64_t now_ms = hr_store_real_us(store) / 1000;
     uint64_t total = journal_bytes(store);
     store->trims_more = false;
     for (size_t i = 0; i < store->feed_count; i++) {
@@ -258,7 +258,7 @@ hr_code hr_store_trim(hr_store *store, size_t rows) {
 }
 
 bool hr_store_trim_idle(hr_store *store) {
-    int64_t now_ms = hr_real_us() / 1000;
+    int64_t now_ms = hr_store_real_us(store) / 1000;
     uint64_t total = journal_bytes(store);
     bool due = now_ms - store->trimmed_dead_ms >= 60000;
     for (size_t i = 0; !due && i < store->feed_count; i++) {

@@ -201,7 +201,7 @@ static hr_code write_remove(hr_store *store, const hr_row *row) {
     for (size_t i = 0; code == HR_OK && i < count; i++) {
         sqlite3_stmt *step = hr_store_prepare(store, "%s", steps[i]);
         sqlite3_bind_int64(step, 1, row->function);
-        sqlite3_bind_int64(step, 2, row->at_ms > 0 ? row->at_ms : hr_real_us() / 1000);
+        sqlite3_bind_int64(step, 2, row->at_ms > 0 ? row->at_ms : hr_store_real_us(store) / 1000);
         sqlite3_bind_int64(step, 3, row->feed);
         code = hr_store_run(store, step);
         sqlite3_finalize(step);
@@ -236,7 +236,8 @@ static hr_code write_row(hr_store *store, const hr_row *row) {
         statement = hr_store_sql(store, SQL_DEAD_END);
         hr_store_bind_u64(statement, 1, row->position);
         sqlite3_bind_int64(statement, 2, row->state);
-        sqlite3_bind_int64(statement, 3, row->at_ms > 0 ? row->at_ms : hr_real_us() / 1000);
+        sqlite3_bind_int64(statement, 3,
+                           row->at_ms > 0 ? row->at_ms : hr_store_real_us(store) / 1000);
         break;
     case HR_ROW_SEEN:
         statement = hr_store_sql(store, SQL_SEEN);
@@ -338,7 +339,7 @@ static hr_code write_carefully(hr_store *store, hr_unit *unit, int64_t now_ms) {
 /* Writes and commits all units whose result is HR_OK. A unit that cannot be (fenced ...) gets its
  * result here. *out_bad: the code returned is the fault of one unit. */
 static hr_code try_group(hr_store *store, hr_unit *units, bool careful, bool *out_bad) {
-    int64_t now_ms = hr_real_us() / 1000;
+    int64_t now_ms = hr_store_real_us(store) / 1000;
     size_t events = 0;
     bool is_begun = false;
     *out_bad = false;

@@ -20,7 +20,7 @@ typedef struct change {
 
 typedef struct sim_file {
     char *name;
-    bool exists, is_poisoned; /* poisoned: a sync failed, later ones do nothing */
+    bool exists;
     hr_buffer now, durable, log;
     change *changes;
     size_t count, capacity;
@@ -32,7 +32,8 @@ struct hr_vfs_sim {
     sim_file files[FILES_MAX];
     uint64_t chance, calls, cut_at, fail_at, room, ballast_bytes;
     char *lie, *ballast_path;
-    bool is_cut;
+    bool is_cut, is_kill;
+    int cut_call;
 };
 
 typedef struct open_file {
@@ -51,8 +52,13 @@ uint64_t hr_vfs_sim_chance(hr_vfs_sim *sim) {
     return x ^ (x >> 31);
 }
 
+static bool has_suffix(const char *name, const char *suffix) {
+    size_t size = strlen(name), more = suffix == NULL ? 0 : strlen(suffix);
+    return suffix != NULL && size >= more && strcmp(name + size - more, suffix) == 0;
+}
+
 /* Counts a call that changes something. false: it must fail. */
-static bool may_change(hr_vfs_sim *sim, bool *out_cut) {
+static bool may_change(hr_vfs_sim *sim, const char *name, int call, bool *out_cut) {
     *out_cut = false;
     if (sim->is_cut) {
         return false;
@@ -60,6 +66,7 @@ static bool may_change(hr_vfs_sim *sim, bool *out_cut) {
     sim->calls++;
     if (sim->calls == sim->cut_at) {
         sim->is_cut = *out_cut = true;
+        sim->cut_call = call + (has_suffix(name, "-wal") ? (int)HR_VFS_SIM_WAL : 0);
         return false;
     }
     return sim->calls != sim->fail_at;
@@ -144,7 +151,6 @@ static void survive(hr_vfs_sim *sim, sim_file *file) {
     forget_changes(file);
     file->now.size = 0;
     hr_buffer_add(&file->now, file->durable.bytes, file->durable.size);
-    file->is_poisoned = false;
 }
 
 static sim_file *find_file(hr_vfs_sim *sim, const char *name) {
@@ -163,11 +169,6 @@ static void drop_file(sim_file *file) {
     hr_buffer_fini(&file->durable);
     hr_buffer_fini(&file->log);
     *file = (sim_file){0};
-}
-
-static bool has_suffix(const char *name, const char *suffix) {
-    size_t size = strlen(name), more = suffix == NULL ? 0 : strlen(suffix);
-    return suffix != NULL && size >= more && strcmp(name + size - more, suffix) == 0;
 }
 
 /* ---- methods of a file ---- */
@@ -217,7 +218,7 @@ static bool has_room(const hr_vfs_sim *sim, const sim_file *file, uint64_t end) 
 
 static int file_write(sqlite3_file *base, const void *bytes, int size, sqlite3_int64 at) {
     const open_file *file = opened(base);
-    bool is_cut = false, may = may_change(file->sim, &is_cut);
+    bool is_cut = false, may = may_change(file->sim, file->file->name, HR_VFS_SIM_WRITE, &is_cut);
     if (!may && !is_cut) {
         return SQLITE_IOERR_WRITE;
     }
@@ -232,7 +233,7 @@ static int file_write(sqlite3_file *base, const void *bytes, int size, sqlite3_i
 static int file_truncate(sqlite3_file *base, sqlite3_int64 size) {
     const open_file *file = opened(base);
     bool is_cut = false;
-    if (!may_change(file->sim, &is_cut)) {
+    if (!may_change(file->sim, file->file->name, HR_VFS_SIM_TRUNCATE, &is_cut)) {
         return SQLITE_IOERR_TRUNCATE;
     }
     log_change(file->file, (uint64_t)size, NULL, 0);
@@ -244,11 +245,13 @@ static int file_sync(sqlite3_file *base, int flags) {
     (void)flags;
     const open_file *file = opened(base);
     bool is_cut = false;
-    if (!may_change(file->sim, &is_cut)) {
-        file->file->is_poisoned = true;
+    if (!may_change(file->sim, file->file->name, HR_VFS_SIM_SYNC, &is_cut)) {
+        if (!is_cut) { /* the kernel holds what it could not write for clean from now on */
+            forget_changes(file->file);
+        }
         return SQLITE_IOERR_FSYNC;
     }
-    if (!file->file->is_poisoned && !has_suffix(file->file->name, file->sim->lie)) {
+    if (!has_suffix(file->file->name, file->sim->lie)) {
         make_durable(file->file);
     }
     return SQLITE_OK;
@@ -341,7 +344,7 @@ static int sim_delete(sqlite3_vfs *vfs, const char *name, int sync_dir) {
     hr_vfs_sim *sim = vfs->pAppData;
     bool is_cut = false;
     sim_file *file = find_file(sim, name);
-    if (!may_change(sim, &is_cut)) {
+    if (!may_change(sim, name, HR_VFS_SIM_DELETE, &is_cut)) {
         return SQLITE_IOERR_DELETE;
     }
     if (file == NULL) {
@@ -418,7 +421,8 @@ void hr_vfs_sim_reset(hr_vfs_sim *sim, uint64_t seed) {
     }
     sim->chance = seed;
     sim->calls = sim->cut_at = sim->fail_at = 0;
-    sim->is_cut = false;
+    sim->is_cut = sim->is_kill = false;
+    sqlite3_test_control(SQLITE_TESTCTRL_PRNG_SEED, (int)(seed | 1), NULL);
     hr_vfs_sim_set_room(sim, UINT64_MAX, NULL, 0);
     hr_vfs_sim_lie(sim, NULL);
 }
@@ -435,6 +439,28 @@ void hr_vfs_sim_free(hr_vfs_sim *sim) {
 
 void hr_vfs_sim_cut_at(hr_vfs_sim *sim, uint64_t call) {
     sim->cut_at = call == 0 ? 0 : sim->calls + call;
+    sim->is_kill = false;
+}
+
+void hr_vfs_sim_cut_now(hr_vfs_sim *sim, bool is_kill) {
+    sim->is_kill = is_kill;
+    if (!sim->is_cut) {
+        sim->is_cut = true;
+        sim->cut_call = -1;
+    }
+}
+
+void hr_vfs_sim_kill_at(hr_vfs_sim *sim, uint64_t call) {
+    hr_vfs_sim_cut_at(sim, call);
+    sim->is_kill = true;
+}
+
+bool hr_vfs_sim_is_kill(const hr_vfs_sim *sim) {
+    return sim->is_kill;
+}
+
+int hr_vfs_sim_cut_call(const hr_vfs_sim *sim) {
+    return sim->cut_call;
 }
 
 bool hr_vfs_sim_is_cut(const hr_vfs_sim *sim) {
@@ -443,11 +469,11 @@ bool hr_vfs_sim_is_cut(const hr_vfs_sim *sim) {
 
 void hr_vfs_sim_restart(hr_vfs_sim *sim) {
     for (size_t i = 0; i < FILES_MAX; i++) {
-        if (sim->files[i].exists) {
+        if (sim->files[i].exists && !sim->is_kill) {
             survive(sim, &sim->files[i]);
         }
     }
-    sim->is_cut = false;
+    sim->is_cut = sim->is_kill = false;
     sim->cut_at = sim->fail_at = 0;
 }
 
@@ -474,6 +500,16 @@ uint64_t hr_vfs_sim_used(const hr_vfs_sim *sim) {
         used += sim->files[i].now.size;
     }
     return used;
+}
+
+uint64_t hr_vfs_sim_digest(const hr_vfs_sim *sim) {
+    uint64_t sum = sim->chance;
+    for (size_t i = 0; i < FILES_MAX; i++) {
+        const sim_file *file = &sim->files[i];
+        sum = hr_hash_more(sum, hr_slice_of(file->now.bytes, file->now.size));
+        sum = hr_hash_more(sum, hr_slice_of(file->durable.bytes, file->durable.size));
+    }
+    return sum;
 }
 
 uint64_t hr_vfs_sim_calls(const hr_vfs_sim *sim) {

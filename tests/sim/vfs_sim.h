@@ -3,7 +3,8 @@
  *
  * A write reaches the page cache at once and the platter with a sync. A power cut keeps of the
  * writes not synced since what the seed says: each whole, in part (sectors of 512 bytes) or not at
- * all, in any order. After a sync that failed the writes before it never become durable. */
+ * all, in any order. What a failed sync should have written never becomes durable, though it is
+ * read as if it were and later syncs say yes, as Linux does it. */
 #ifndef HR_TESTS_VFS_SIM_H
 #define HR_TESTS_VFS_SIM_H
 
@@ -23,6 +24,21 @@ void hr_vfs_sim_reset(hr_vfs_sim *sim, uint64_t seed);
  * on every call fails until hr_vfs_sim_restart(). */
 void hr_vfs_sim_cut_at(hr_vfs_sim *sim, uint64_t call);
 bool hr_vfs_sim_is_cut(const hr_vfs_sim *sim);
+/* The same, but the process alone ends: the page cache is still there after the restart. */
+void hr_vfs_sim_kill_at(hr_vfs_sim *sim, uint64_t call);
+bool hr_vfs_sim_is_kill(const hr_vfs_sim *sim);
+/* At once, between two calls. */
+void hr_vfs_sim_cut_now(hr_vfs_sim *sim, bool is_kill);
+
+/* In which call that was: hr_vfs_sim_call, + HR_VFS_SIM_WAL for the WAL; -1: between two. */
+typedef enum hr_vfs_sim_call {
+    HR_VFS_SIM_WRITE,
+    HR_VFS_SIM_SYNC,
+    HR_VFS_SIM_TRUNCATE,
+    HR_VFS_SIM_DELETE,
+    HR_VFS_SIM_WAL
+} hr_vfs_sim_call;
+int hr_vfs_sim_cut_call(const hr_vfs_sim *sim);
 
 /* Power is back: the files hold what survived. Cuts the power first when it is still on (a kill at
  * rest). Files must be closed. */
@@ -39,6 +55,9 @@ void hr_vfs_sim_lie(hr_vfs_sim *sim, const char *suffix);
 void hr_vfs_sim_set_room(hr_vfs_sim *sim, uint64_t bytes, const char *ballast_path,
                          uint64_t ballast_bytes);
 uint64_t hr_vfs_sim_used(const hr_vfs_sim *sim);
+
+/* A hash of all files and of the chance. */
+uint64_t hr_vfs_sim_digest(const hr_vfs_sim *sim);
 
 /* Such calls so far. */
 uint64_t hr_vfs_sim_calls(const hr_vfs_sim *sim);

@@ -240,6 +240,40 @@ static void after_a_failed_sync_nothing_is_acknowledged(void **state) {
     }
 }
 
+/* The simulator's seed 476: the daemon starts again after a sync failed, acknowledges more, and the
+ * power goes. */
+static void d2_what_a_failed_sync_left_out_takes_no_later_commit_with_it(void **state) {
+    world *w = *state;
+    hr_store_options options = fixture_options(w->dir);
+    options.vfs = "sim";
+    options.wal_max_bytes = 256 << 10;
+    for (uint64_t call = 1; call < 80; call++) {
+        hr_vfs_sim_reset(w->sim, call);
+        assert_int_equal(open_world(w, &options, NULL), HR_OK);
+        hr_vfs_sim_fail_at(w->sim, call);
+        uint64_t next = 1;
+        while (fixture_append(w->store, w->in, fixture_batch(w->in, next, 5, 9000)) == HR_OK) {
+            next += 5;
+        }
+        hr_store_close(w->store);
+        assert_int_equal(open_world(w, &options, NULL), HR_OK);
+        hr_batch *more = fixture_batch(w->in, next + 5, 5, 9000);
+        assert_int_equal(fixture_append(w->store, w->in, more), HR_OK);
+        hr_vfs_sim_cut_now(w->sim, false);
+        hr_store_close(w->store);
+        hr_vfs_sim_restart(w->sim);
+        assert_int_equal(open_world(w, &options, NULL), HR_OK);
+        hr_read read = {
+            .kind = HR_READ_JOURNAL, .feed = w->in, .from = next + 5, .max_bytes = 10 << 20};
+        fixture_read(w->store, &read);
+        assert_int_equal(read.result, HR_OK);
+        assert_true(read.batch != NULL && read.batch->count == 5);
+        hr_read_fini(&read);
+        hr_store_close(w->store);
+        w->store = NULL;
+    }
+}
+
 /* ---- a disk that is full ---- */
 
 /* Appends until it is refused; returns the last position that was kept. */
@@ -383,6 +417,7 @@ int main(void) {
         FAULT_TEST(a_schema_that_never_was_is_refused_and_left_alone),
         FAULT_TEST(a_foreign_file_is_refused_and_left_alone),
         FAULT_TEST(after_a_failed_sync_nothing_is_acknowledged),
+        FAULT_TEST(d2_what_a_failed_sync_left_out_takes_no_later_commit_with_it),
         FAULT_TEST(a_full_disk_stops_the_intake_and_still_settles),
         FAULT_TEST(a_full_real_disk_stops_the_intake_until_there_is_room),
         FAULT_TEST(room_that_the_journal_took_comes_back),

@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A whole headrace in one thread: the release objects of dispatcher and store on a virtual clock, a
+ * disk that fails as told, and virtual sources, functions and a broker. One seed is one history.
+ *
+ * Life:  sim_new -> sim_run -> sim_free. A life of the daemon within: sim_boot -> sim_step* ->
+ * sim_end. What must hold is checked all the way (headrace_sim_check.c); the first thing that does
+ * not is said in broken. */
+#ifndef HR_TESTS_HEADRACE_SIM_H
+#define HR_TESTS_HEADRACE_SIM_H
+
+#include "broker/dispatch.h"
+#include "core/buffer.h"
+#include "tests/sim/vfs_sim.h"
+
+enum {
+    SIM_PUSH = 3,
+    SIM_PULL = 2,
+    SIM_FUNCTIONS = 4,
+    SIM_FEEDS = SIM_PUSH + SIM_PULL + SIM_FUNCTIONS, /* in this order; the last: results */
+    SIM_OFFERS = 64,
+    SIM_CALLS = 128
+};
+
+/* What a driver must not do; the proof is worth something as each of these loses events. */
+typedef enum sim_mutant {
+    SIM_HONEST,
+    SIM_WAL_LIES,      /* syncs of the WAL do nothing */
+    SIM_ALL_LIE,       /* all syncs do nothing */
+    SIM_ACKS_EARLY,    /* the source is told before the commit */
+    SIM_SETTLES_EARLY, /* the group's offset is moved with what was called, not settled */
+    SIM_MUTANTS
+} sim_mutant;
+
+/* Where a life of the daemon can end; each is visited over the seeds. */
+enum {
+    SIM_AT_ACTION = 0,                             /* after an action: its kind */
+    SIM_AT_INPUT = SIM_AT_ACTION + HR_DO_READ + 1, /* after a step: its input */
+    SIM_AT_CALL = SIM_AT_INPUT + HR_IN_DRAIN + 1,  /* in a call of the disk, ... */
+    SIM_DISK_CALLS = 8,                            /* hr_vfs_sim_call and WAL */
+    SIM_PHASES = 5,                                /* ... in one of these phases */
+    SIM_POINTS = SIM_AT_CALL + SIM_DISK_CALLS * SIM_PHASES
+};
+typedef enum sim_phase {
+    SIM_IN_OPEN,
+    SIM_IN_NUMBERS, /* feeds and functions get their numbers */
+    SIM_IN_TURN,
+    SIM_IN_ASSIGN,
+    SIM_IN_CLOSE
+} sim_phase;
+
+/* Something that happened outside once and for all; results of functions too. */
+typedef struct sim_event {
+    uint32_t feed, key;             /* index of the feed; key 0: none */
+    uint32_t result[SIM_FUNCTIONS]; /* the event a function makes of it; 0: none yet */
+    uint32_t cause;                 /* of a result */
+    uint8_t handled, dead, other;   /* bits of functions: answered ok or drop; dead letter; settled
+                                       by another owner of the partition */
+    bool is_acked, is_reject, is_lost;
+} sim_event;
+
+/* One position of a feed, as the daemon let it be known durable (or as the broker's log has it). */
+typedef struct sim_slot {
+    uint32_t event; /* 0: none */
+    bool is_present;
+    uint8_t parked, done, running, dead, handled; /* bits of functions */
+    uint8_t repeats;                              /* handled and not called again since */
+} sim_slot;
+
+typedef struct sim_feed {
+    uint32_t id, epoch; /* the store's */
+    sim_slot *slots;    /* by position */
+    uint64_t count, capacity;
+} sim_feed;
+
+typedef struct sim_cursor {
+    bool exists;
+    uint64_t low;
+    hr_buffer settled;
+} sim_cursor;
+
+typedef struct sim_offer {
+    uint32_t first, count; /* events */
+    uint64_t ticket;
+    bool is_out, is_reject;
+} sim_offer;
+
+typedef struct sim_push {
+    bool exists, dedupes, is_stopped;
+    uint64_t ticket, max_bytes;
+    sim_offer offers[SIM_OFFERS];
+    uint32_t count;
+} sim_push;
+
+typedef struct sim_pull {
+    bool exists, is_owned, is_revoking;
+    uint64_t group, sent, credit;
+} sim_pull;
+
+typedef struct sim_function {
+    hr_matcher matcher; /* first: match() gets it */
+    bool exists;
+    hr_function_policy policy;
+    uint32_t index, keep; /* keeps events whose number modulo keep is not 0; 0: all */
+    uint32_t takes;       /* bits of feeds */
+    bool has_takers;
+} sim_function;
+
+typedef struct sim_call {
+    hr_call *call;
+    bool is_cancelled;
+} sim_call;
+
+/* What the store ended and the loop has not seen yet. */
+typedef struct sim_mail {
+    hr_unit *unit; /* or */
+    hr_read *read;
+    hr_code result;
+    struct sim_mail *next;
+} sim_mail;
+
+typedef struct sim_totals {
+    uint64_t runs, acked, lost, duplicates, allowed, cuts, kills, faults, stops, events, calls;
+    uint64_t corrupt, drift, broken, steps, full, drained_ms_max;
+    uint64_t visited[SIM_POINTS];
+} sim_totals;
+
+typedef struct sim {
+    uint64_t seed;
+    sim_mutant mutant;
+    bool prints;
+    uint64_t digest;
+    hr_vfs_sim *disk;
+    char *dir, *ballast;
+    hr_store *store;
+    hr_dispatch *dispatch;
+    uint64_t now_ns, wake_ns, chance, ballast_bytes;
+    int64_t real_us;
+    uint32_t window;
+    sim_phase phase;
+    /* what is told at a start */
+    hr_counters counters[SIM_FUNCTIONS + 1][SIM_FEEDS];
+    uint64_t next[SIM_FEEDS], unsettled[SIM_FEEDS], dead_count;
+    hr_row *parked;
+    size_t parked_count;
+    /* the world */
+    sim_event *events; /* from 1 */
+    uint32_t event_count, event_capacity;
+    sim_feed feeds[SIM_FEEDS];
+    sim_push push[SIM_PUSH];
+    sim_pull pull[SIM_PULL];
+    sim_function functions[SIM_FUNCTIONS];
+    sim_cursor cursors[SIM_FUNCTIONS][SIM_FEEDS]; /* known durable */
+    sim_call calls[SIM_CALLS];
+    uint32_t call_count;
+    uint64_t stale[4]; /* calls that were answered */
+    sim_mail *mail, **mail_end;
+    uint64_t queued; /* units and reads the store has */
+    uint64_t rejects_acked, rejects_dead;
+    bool is_calm;             /* no more faults */
+    bool is_over;             /* this life */
+    bool is_told;             /* the rest of this life is not looked at */
+    uint64_t acks, cut_after; /* actions until the cut; 0: none */
+    uint32_t cut_point;       /* counted are only ends of this kind; SIM_POINTS: all */
+    bool cut_kills;
+    sim_totals *totals;
+    uint64_t acked, lost, duplicates, allowed, cuts, cuts_after_ack, calls_made;
+    char broken[200];
+} sim;
+
+/* headrace_sim_host.c: what app/engine*.c does in the daemon */
+bool sim_boot(sim *s); /* false: the disk or the power failed */
+void sim_end(sim *s);  /* the process is gone; what was on its way with it */
+void sim_step(sim *s, hr_input *input);
+void sim_turn(sim *s);      /* the store's thread */
+void sim_read_mail(sim *s); /* the oldest of what it ended */
+bool sim_assign(sim *s, uint32_t pull);
+void sim_stop(sim *s); /* clean */
+
+/* headrace_sim_world.c: sources, functions, the broker */
+void sim_world(sim *s); /* made by the seed */
+void sim_offer_new(sim *s);
+void sim_offer_again(sim *s);
+void sim_answer(sim *s, uint32_t index);
+void sim_produce(sim *s, uint32_t pull, uint32_t count);
+void sim_deliver(sim *s, uint32_t pull, uint32_t max);
+void sim_rebalance(sim *s, uint32_t pull);
+void sim_source_told(sim *s, const hr_action *act);
+void sim_sources_restart(sim *s);
+uint32_t sim_event_add(sim *s, uint32_t feed, uint32_t key);
+void sim_pack(const sim *s, uint32_t event, uint64_t position, hr_builder *builder);
+uint32_t sim_event_of(const sim *s, const hr_batch *batch, uint32_t index); /* 0: a phantom */
+bool sim_wants(const sim *s, uint32_t function, uint32_t event);
+/* How the function ends an event when nothing goes wrong: OK, DROP or DEAD; makes a result? */
+hr_outcome sim_nature(uint32_t function, uint32_t event);
+bool sim_makes_result(const sim *s, uint32_t function, uint32_t event);
+
+/* headrace_sim_check.c: what must hold */
+void sim_break(sim *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void sim_say(sim *s, const char *what, uint64_t a, uint64_t b, uint64_t c, uint64_t d);
+sim_slot *sim_slot_at(sim_feed *feed, uint64_t position); /* made when missing */
+void sim_check_call(sim *s, const hr_call *call);
+void sim_check_unit(sim *s, const hr_unit *unit); /* it is durable */
+void sim_check_note(void *data, const hr_note *note);
+void sim_check_start(sim *s, bool is_final); /* the store is open, nothing runs yet */
+void sim_check_end(sim *s);
+bool sim_is_passed(const sim_cursor *cursor, uint64_t position);
+void sim_allow(sim *s, uint32_t feed); /* SIM_FEEDS: all: an interruption; see S14 */
+uint32_t sim_feed_index(const sim *s, uint32_t id);
+uint32_t sim_function_index(const sim *s, uint32_t id);
+uint64_t sim_chance(sim *s, uint64_t below);
+
+/* headrace_sim.c */
+void sim_visit(sim *s, uint32_t point);
+
+#endif

@@ -1,0 +1,414 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What must hold in every history of the simulator, and its account of the truth. */
+#include "core/memory.h"
+#include "tests/lib/store_fixture.h"
+#include "tests/sim/headrace_sim.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+void sim_break(sim *s, const char *format, ...) {
+    if (s->broken[0] != '\0') {
+        return;
+    }
+    va_list more;
+    va_start(more, format);
+    vsnprintf(s->broken, sizeof s->broken, format, more);
+    va_end(more);
+    if (s->prints) {
+        fprintf(stderr, "BROKEN %s\n", s->broken);
+    }
+}
+
+/* One line of the history; the digest is over all of them. */
+void sim_say(sim *s, const char *what, uint64_t a, uint64_t b, uint64_t c, uint64_t d) {
+    uint64_t line[] = {(uint64_t)what[0], s->now_ns, (uint64_t)s->real_us, a, b, c, d};
+    s->digest = hr_hash_more(s->digest, hr_slice_of(line, sizeof line));
+    if (s->prints) {
+        fprintf(stderr, "%12.3f %-12s %llu %llu %llu %llu\n", (double)s->now_ns / 1e6, what,
+                (unsigned long long)a, (unsigned long long)b, (unsigned long long)c,
+                (unsigned long long)d);
+    }
+}
+
+uint64_t sim_chance(sim *s, uint64_t below) {
+    uint64_t z = (s->chance += 0x9E3779B97F4A7C15u);
+    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9u;
+    z = (z ^ z >> 27) * 0x94D049BB133111EBu;
+    return (z ^ z >> 31) % below;
+}
+
+uint32_t sim_feed_index(const sim *s, uint32_t id) {
+    uint32_t i = 0;
+    while (i < SIM_FEEDS && s->feeds[i].id != id) {
+        i++;
+    }
+    HR_ASSERT(i < SIM_FEEDS);
+    return i;
+}
+
+uint32_t sim_function_index(const sim *s, uint32_t id) {
+    uint32_t i = 0;
+    while (i < SIM_FUNCTIONS && (!s->functions[i].exists || s->functions[i].policy.id != id)) {
+        i++;
+    }
+    HR_ASSERT(i < SIM_FUNCTIONS);
+    return i;
+}
+
+static bool is_pull(uint32_t feed) {
+    return feed >= SIM_PUSH && feed < SIM_PUSH + SIM_PULL;
+}
+
+sim_slot *sim_slot_at(sim_feed *feed, uint64_t position) {
+    HR_ASSERT(position < 1u << 20);
+    if (position >= feed->capacity) {
+        uint64_t capacity = feed->capacity == 0 ? 256 : feed->capacity;
+        while (capacity <= position) {
+            capacity *= 2;
+        }
+        feed->slots = hr_realloc(feed->slots, capacity * sizeof *feed->slots);
+        memset(feed->slots + feed->capacity, 0, (capacity - feed->capacity) * sizeof *feed->slots);
+        feed->capacity = capacity;
+    }
+    feed->count = position >= feed->count ? position + 1 : feed->count;
+    return &feed->slots[position];
+}
+
+static uint64_t varint(const uint8_t **at) {
+    uint64_t value = 0;
+    for (unsigned shift = 0;; shift += 7) {
+        uint8_t byte = *(*at)++;
+        value |= (uint64_t)(byte & 0x7f) << shift;
+        if (byte < 0x80) {
+            return value;
+        }
+    }
+}
+
+bool sim_is_passed(const sim_cursor *c, uint64_t position) {
+    if (!c->exists) {
+        return false;
+    }
+    const uint8_t *at = c->settled.bytes, *end = at + c->settled.size;
+    uint64_t from = c->low;
+    bool is_in = position < c->low;
+    while (!is_in && c->settled.size > 0 && at < end) {
+        from += varint(&at);
+        uint64_t to = from + varint(&at);
+        is_in = position >= from && position < to;
+        from = to;
+    }
+    return is_in;
+}
+
+/* What was done and is not known to be durable, or runs, may be done once more (S14). */
+void sim_allow(sim *s, uint32_t only) {
+    for (uint32_t i = 0; i < SIM_FEEDS; i++) {
+        for (uint64_t p = 0; (only == SIM_FEEDS || only == i) && p < s->feeds[i].count; p++) {
+            const sim_slot *slot = &s->feeds[i].slots[p];
+            for (uint32_t f = 0; f < SIM_FUNCTIONS && (slot->repeats | slot->running) != 0; f++) {
+                bool may = ((slot->repeats | slot->running) >> f & 1) != 0 &&
+                           (!sim_is_passed(&s->cursors[f][i], p) || (slot->parked >> f & 1) != 0);
+                s->allowed += may ? 1 : 0;
+            }
+        }
+    }
+}
+
+/* ---- calls ---- */
+
+static void check_order(sim *s, uint32_t f, uint32_t feed, uint64_t position, uint32_t event) {
+    hr_order order = s->functions[f].policy.order;
+    uint32_t key = s->events[event].key;
+    for (uint64_t p = 1; order != HR_ORDER_NONE && p < position; p++) {
+        const sim_slot *before = &s->feeds[feed].slots[p];
+        if (before->event == 0 || !sim_wants(s, f, before->event)) {
+            continue;
+        }
+        bool is_same = order == HR_ORDER_FEED || (key != 0 && s->events[before->event].key == key);
+        if (is_same && ((before->done | before->running) >> f & 1) == 0) {
+            sim_break(s, "function %u got e%u (feed %u, %llu) before position %llu of its key", f,
+                      event, feed, (unsigned long long)position, (unsigned long long)p);
+            return;
+        }
+    }
+}
+
+void sim_check_call(sim *s, const hr_call *call) {
+    uint32_t f = sim_function_index(s, call->function);
+    uint8_t bit = (uint8_t)(1u << f);
+    s->calls_made++;
+    for (uint32_t i = 0; i < call->count; i++) {
+        const hr_event_ref *ref = &call->events[i];
+        uint64_t position = ref->batch->position[ref->index];
+        uint32_t feed = sim_feed_index(s, ref->batch->feed);
+        uint32_t event = sim_event_of(s, ref->batch, ref->index);
+        sim_say(s, "call", call->id, f, feed, position);
+        sim_slot *slot = sim_slot_at(&s->feeds[feed], position);
+        if (event == 0 || slot->event != event || (s->functions[f].takes >> feed & 1) == 0) {
+            sim_break(s, "function %u got what is not there: feed %u, %llu (e%u, not e%u)", f, feed,
+                      (unsigned long long)position, event, slot->event);
+            return;
+        }
+        if (!sim_wants(s, f, event)) {
+            sim_break(s, "function %u got e%u, which its filter leaves out", f, event);
+        }
+        if ((slot->running & bit) != 0) {
+            sim_break(s, "function %u has e%u twice at once", f, event);
+        }
+        bool is_parked = (slot->parked & bit) != 0;
+        if (sim_is_passed(&s->cursors[f][feed], position) && !is_parked) {
+            sim_break(s, "function %u got e%u (feed %u, %llu) though its end was durable", f, event,
+                      feed, (unsigned long long)position);
+        }
+        check_order(s, f, feed, position, event);
+        slot->running |= bit;
+        s->duplicates += (slot->repeats & bit) != 0 ? 1 : 0;
+        slot->repeats &= (uint8_t)~bit;
+    }
+}
+
+void sim_check_note(void *data, const hr_note *note) {
+    sim *s = data;
+    if (s->is_told || note->function == 0) {
+        return;
+    }
+    uint32_t f = sim_function_index(s, note->function);
+    uint32_t feed = sim_feed_index(s, note->feed);
+    sim_slot *slot = sim_slot_at(&s->feeds[feed], note->position);
+    uint8_t bit = (uint8_t)(1u << f);
+    bool is_ok = note->kind == HR_NOTE_DELIVERED || note->kind == HR_NOTE_DROPPED;
+    if (is_ok && (slot->handled & bit) == 0) {
+        sim_break(s, "function %u is said to have done feed %u, %llu", f, feed,
+                  (unsigned long long)note->position);
+    }
+    if (is_ok || note->kind == HR_NOTE_DEAD || note->kind == HR_NOTE_EXPIRED) {
+        slot->done |= bit;
+        sim_say(s, "note", (uint64_t)note->kind, f, feed, note->position);
+    }
+}
+
+/* ---- units ---- */
+
+static void add_position(sim *s, uint32_t feed, const hr_batch *batch, uint32_t index) {
+    uint64_t position = batch->position[index];
+    uint32_t event = sim_event_of(s, batch, index);
+    sim_slot *slot = sim_slot_at(&s->feeds[feed], position);
+    if (event == 0 || s->events[event].feed != feed || (slot->event != 0 && slot->event != event)) {
+        s->totals->corrupt++;
+        sim_break(s, "feed %u, %llu holds e%u, not e%u", feed, (unsigned long long)position, event,
+                  slot->event);
+        return;
+    }
+    slot->event = event;
+    slot->is_present = true;
+}
+
+void sim_check_unit(sim *s, const hr_unit *unit) {
+    for (size_t i = 0; i < unit->append_count; i++) {
+        uint32_t feed = sim_feed_index(s, unit->appends[i]->feed);
+        for (uint32_t k = 0; k < unit->appends[i]->count; k++) {
+            add_position(s, feed, unit->appends[i], k);
+        }
+    }
+    for (size_t i = 0; i < unit->row_count; i++) {
+        const hr_row *row = &unit->rows[i];
+        if (row->kind != HR_ROW_PARK && row->kind != HR_ROW_UNPARK) {
+            continue;
+        }
+        uint8_t bit = (uint8_t)(1u << sim_function_index(s, row->function));
+        sim_slot *slot = sim_slot_at(&s->feeds[sim_feed_index(s, row->feed)], row->position);
+        slot->parked = row->kind == HR_ROW_PARK ? slot->parked | bit : slot->parked & (uint8_t)~bit;
+    }
+    if (unit->has_checkpoint) {
+        sim_cursor *c =
+            &s->cursors[sim_function_index(s, unit->function)][sim_feed_index(s, unit->feed)];
+        c->exists = true;
+        c->low = unit->low;
+        c->settled.size = 0;
+        hr_buffer_add_slice(&c->settled, unit->settled);
+    }
+}
+
+/* ---- a start: what the store holds against what is known ---- */
+
+static bool read(sim *s, hr_read *read) {
+    fixture_read(s->store, read);
+    if (read->result != HR_OK && !hr_vfs_sim_is_cut(s->disk)) {
+        s->totals->corrupt++;
+        sim_break(s, "the store cannot be read: %s", hr_code_meaning(read->result));
+    }
+    return read->result == HR_OK;
+}
+
+static bool read_journal(sim *s, uint32_t feed) {
+    for (uint64_t p = 0; p < s->feeds[feed].count; p++) {
+        s->feeds[feed].slots[p].is_present = false;
+    }
+    hr_read journal = {.kind = HR_READ_JOURNAL, .feed = s->feeds[feed].id, .from = 1};
+    for (bool at_end = false; !at_end;) {
+        bool is_read = read(s, &journal);
+        if (journal.corrupt_count > 0) {
+            s->totals->corrupt += journal.corrupt_count;
+            sim_break(s, "feed %u is damaged at %llu", feed,
+                      (unsigned long long)journal.corrupt[0]);
+        }
+        for (uint32_t i = 0; journal.batch != NULL && i < journal.batch->count; i++) {
+            add_position(s, feed, journal.batch, i);
+            journal.from = journal.batch->position[i] + 1;
+        }
+        at_end = !is_read || journal.at_end || journal.batch == NULL;
+        hr_read_fini(&journal);
+        if (!is_read) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool read_dead(sim *s) {
+    hr_read dead = {.kind = HR_READ_DEAD, .max = 1u << 20};
+    bool is_read = read(s, &dead);
+    s->rejects_dead = 0;
+    for (size_t i = 0; is_read && i < dead.found_count; i++) {
+        const hr_found *found = &dead.found[i];
+        if (found->row.function == 0) {
+            s->rejects_dead++;
+            continue;
+        }
+        uint8_t bit = (uint8_t)(1u << sim_function_index(s, found->row.function));
+        sim_slot *slot =
+            sim_slot_at(&s->feeds[sim_feed_index(s, found->row.feed)], found->origin_position);
+        slot->dead |= bit;
+        if (slot->event == 0) {
+            sim_break(s, "a dead letter of nothing");
+            continue;
+        }
+        s->events[slot->event].dead |= bit;
+    }
+    hr_read_fini(&dead);
+    return is_read;
+}
+
+static bool check_sums(sim *s, bool is_final) {
+    hr_read totals = {.kind = HR_READ_TOTALS};
+    bool is_read = read(s, &totals);
+    for (size_t i = 0; is_read && i < totals.found_count; i++) {
+        const hr_counters *c = &totals.found[i].counters;
+        uint64_t pending = totals.found[i].pending;
+        uint64_t ends = c->delivered + c->filtered + c->dropped + c->dead + c->expired;
+        if (c->deliveries != ends + pending || (is_final && pending > 0)) {
+            s->totals->drift++;
+            sim_break(s, "function %u: deliveries %llu, ended %llu, pending %llu",
+                      totals.found[i].row.function, (unsigned long long)c->deliveries,
+                      (unsigned long long)ends, (unsigned long long)pending);
+        }
+    }
+    hr_read_fini(&totals);
+    return is_read;
+}
+
+static void lose(sim *s, uint32_t event, const char *how, uint32_t function) {
+    s->lost += s->events[event].is_lost ? 0 : 1;
+    s->events[event].is_lost = true;
+    sim_break(s, "e%u of feed %u %s function %u", event, s->events[event].feed, how, function);
+}
+
+/* Acknowledged is settled or pending: for each function that takes from it. */
+static void check_feed(sim *s, uint32_t feed, bool is_final) {
+    for (uint64_t p = 1; p < s->feeds[feed].count; p++) {
+        const sim_slot *slot = &s->feeds[feed].slots[p];
+        for (uint32_t f = 0; f < SIM_FUNCTIONS && slot->event != 0; f++) {
+            if ((s->functions[f].takes >> feed & 1) == 0 || !sim_wants(s, f, slot->event)) {
+                continue;
+            }
+            const sim_event *event = &s->events[slot->event];
+            bool is_parked = (slot->parked >> f & 1) != 0;
+            bool is_passed = sim_is_passed(&s->cursors[f][feed], p);
+            bool is_ended = ((slot->handled | slot->dead | event->other) >> f & 1) != 0;
+            bool is_there = slot->is_present || is_pull(feed);
+            if (is_passed && !is_parked && !is_ended && !is_pull(feed)) {
+                lose(s, slot->event, "counts as settled and was not handled by", f);
+            } else if (!is_passed && !is_there) {
+                lose(s, slot->event, "is gone before it was settled for", f);
+            } else if (is_final && (!is_passed || is_parked) && !is_pull(feed)) {
+                sim_break(s, "e%u is left for function %u at the end", slot->event, f);
+            }
+        }
+    }
+}
+
+/* What no function takes is settled at once, and settled history goes on a full disk. */
+static void check_acked(sim *s) {
+    uint32_t taken = 0;
+    for (uint32_t f = 0; f < SIM_FUNCTIONS; f++) {
+        taken |= s->functions[f].takes;
+    }
+    for (uint32_t e = 1; e <= s->event_count; e++) {
+        uint32_t feed = s->events[e].feed;
+        if (!s->events[e].is_acked || feed >= SIM_PUSH || (taken >> feed & 1) == 0) {
+            continue;
+        }
+        bool is_known = false;
+        for (uint64_t p = 1; !is_known && p < s->feeds[feed].count; p++) {
+            is_known = s->feeds[feed].slots[p].event == e;
+        }
+        if (!is_known) {
+            lose(s, e, "was acknowledged and is in no journal for", 0);
+        }
+    }
+}
+
+void sim_check_start(sim *s, bool is_final) {
+    bool can = true;
+    for (uint32_t i = 0; can && i < SIM_FEEDS; i++) {
+        if (s->feeds[i].id != 0 && !is_pull(i)) {
+            can = read_journal(s, i);
+        }
+    }
+    if (!can || !read_dead(s) || !check_sums(s, is_final)) {
+        return;
+    }
+    for (uint32_t i = 0; i < SIM_FEEDS; i++) {
+        check_feed(s, i, is_final);
+    }
+    check_acked(s);
+    if (s->rejects_dead < s->rejects_acked) {
+        s->lost += s->rejects_acked - s->rejects_dead;
+        sim_break(s, "malformed inputs: %llu acknowledged, %llu dead letters",
+                  (unsigned long long)s->rejects_acked, (unsigned long long)s->rejects_dead);
+    }
+}
+
+/* ---- the end: all is drained, the store was opened once more ---- */
+
+/* Must every function that takes it have ended it? What was never acknowledged may be gone. A call
+ * comes after the commit of its event: each result is owed whose cause ended well here. */
+static bool is_owed(const sim *s, const sim_event *event) {
+    if (event->feed < SIM_PUSH + SIM_PULL) {
+        return !event->is_reject && (event->is_acked || is_pull(event->feed));
+    }
+    const sim_event *cause = &s->events[event->cause];
+    return ((cause->dead | cause->other) >> (event->feed - SIM_PUSH - SIM_PULL) & 1) == 0;
+}
+
+void sim_check_end(sim *s) {
+    sim_check_start(s, true);
+    for (uint32_t e = 1; e <= s->event_count; e++) {
+        const sim_event *event = &s->events[e];
+        if (!is_owed(s, event)) {
+            continue;
+        }
+        for (uint32_t f = 0; f < SIM_FUNCTIONS; f++) {
+            bool is_due = (s->functions[f].takes >> event->feed & 1) != 0 && sim_wants(s, f, e);
+            if (is_due && ((event->handled | event->dead | event->other) >> f & 1) == 0) {
+                lose(s, e, "never came to", f);
+            }
+        }
+    }
+    if (s->duplicates > s->allowed) {
+        sim_break(s, "%llu duplicates, %llu allowed", (unsigned long long)s->duplicates,
+                  (unsigned long long)s->allowed);
+    }
+}
