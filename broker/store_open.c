@@ -221,8 +221,15 @@ static hr_code open_database(hr_store *store, hr_error *err) {
     sqlite3_db_config(store->db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
     int64_t version = 0;
     hr_code code = hr_store_exec(store, "PRAGMA locking_mode=EXCLUSIVE;PRAGMA mmap_size=0;"
-                                        "PRAGMA page_size=16384;PRAGMA auto_vacuum=INCREMENTAL;"
+                                        "PRAGMA page_size=16384;"
                                         "PRAGMA cache_size=-4096;PRAGMA temp_store=MEMORY");
+    int64_t pages = 0;
+    if (code == HR_OK) {
+        code = read_number(store, "PRAGMA page_count", &pages);
+    }
+    if (code == HR_OK && pages == 0) { /* it writes, which a start on a full disk cannot */
+        code = hr_store_exec(store, "PRAGMA auto_vacuum=INCREMENTAL");
+    }
     if (code != HR_OK) {
         return hr_store_fail(store, code, err, "open");
     }
