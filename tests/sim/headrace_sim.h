@@ -204,7 +204,7 @@ void sim_check_note(void *data, const hr_note *note);
 void sim_check_start(sim *s, bool is_final); /* the store is open, nothing runs yet */
 void sim_check_end(sim *s);
 bool sim_is_passed(const sim_cursor *cursor, uint64_t position);
-void sim_allow(sim *s, uint32_t feed); /* SIM_FEEDS: all: an interruption; see S14 */
+void sim_allow(sim *s, uint32_t only); /* SIM_FEEDS: all: an interruption; see S14 */
 uint32_t sim_feed_index(const sim *s, uint32_t id);
 uint32_t sim_function_index(const sim *s, uint32_t id);
 uint64_t sim_chance(sim *s, uint64_t below);

@@ -13,7 +13,8 @@ void sim_break(sim *s, const char *format, ...) {
     }
     va_list more;
     va_start(more, format);
-    vsnprintf(s->broken, sizeof s->broken, format, more);
+    vsnprintf(s->broken, sizeof s->broken, format,
+              more); /* NOLINT(clang-analyzer-valist.Uninitialized) */
     va_end(more);
     if (s->prints) {
         fprintf(stderr, "BROKEN %s\n", s->broken);
