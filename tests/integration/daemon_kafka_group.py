@@ -1,0 +1,160 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Two daemons of one Kafka group with stores of their own, and a login, against a real broker.
+
+Usage: daemon_kafka_group.py HEADRACE
+"""
+import collections
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+
+TESTS = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(TESTS / "lib"))
+from daemon import LIMIT_S, Daemon, free_port  # noqa: E402
+
+SERVICE = TESTS / "services" / "kafka.sh"
+CONFIG = """
+triggers:
+  records:
+    kafka:
+      brokers: 127.0.0.1:%(port)d
+      topics: %(topic)s
+      group: shared
+      start: earliest
+      %(more)s
+functions:
+  note:
+    from: records
+    python: note.py
+    batch: { size: 16 }
+    retry: { attempts: 3, backoff: 10ms..20ms }
+"""
+HANDLER = """
+import os
+
+_log = os.open(os.environ["NOTES"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+
+
+def handle(event, ctx):
+    os.write(_log, f"{event.data['n']} {os.environ['WHO']}\\n".encode())
+"""
+
+
+class Member:
+    """A daemon of the group."""
+
+    def __init__(self, program, folder, who, port, topic, more):
+        self.folder = folder / who
+        self.folder.mkdir(parents=True)
+        (self.folder / "note.py").write_text(HANDLER)
+        config = CONFIG % {"port": port, "topic": topic, "more": more}
+        config += f"    env: {{ NOTES: {folder / 'notes'}, WHO: {who} }}\n"
+        self.daemon = Daemon(program, self.folder, config)
+
+
+def wait_until(what, holds, limit_s=LIMIT_S):
+    end = time.monotonic() + limit_s
+    while not holds():
+        if time.monotonic() > end:
+            raise AssertionError(f"not within {limit_s} s: {what}")
+        time.sleep(0.05)  # between looks; nothing rests on its length
+
+
+def produce(port, topic, numbers):
+    lines = "".join(f"k{n % 37}:{{\"n\":{n}}}\n" for n in numbers)
+    subprocess.run(["kcat", "-P", "-b", f"127.0.0.1:{port}", "-t", topic, "-K", ":"],
+                   input=lines, text=True, check=True)
+
+
+def notes(folder):
+    """n -> who handled it, in order."""
+    seen = collections.defaultdict(list)
+    path = folder / "notes"
+    for line in path.read_text().splitlines() if path.exists() else []:
+        number, who = line.split()
+        seen[int(number)].append(who)
+    return seen
+
+
+def drift(member):
+    return [f["drift"] for f in member.daemon.ask("status")["functions"]]
+
+
+def make_topic(port, topic):
+    subprocess.run([SERVICE, "topic", str(port), topic, "4"], check=True, stdout=sys.stderr)
+
+
+def what_one_leaves_another_goes_on_with(program, folder, port, broker):
+    topic = "shared"
+    make_topic(port, topic)
+    more = 'properties: { session.timeout.ms: "6000" }'
+    one, two = (Member(program, folder, who, port, topic, more) for who in ("one", "two"))
+    one.daemon.start()
+    two.daemon.start()
+    produce(port, topic, range(2000))
+    wait_until("2000 are handled", lambda: len(notes(folder)) == 2000)
+    wait_until("both have some", lambda: produce(port, topic, range(2000, 2100)) or
+               {who for all_ in notes(folder).values() for who in all_} == {"one", "two"})
+    produce(port, topic, range(3000, 5000))
+    one.daemon.stop()  # in the middle of it
+    produce(port, topic, range(5000, 6000))
+    wait_until("the other has all", lambda: all(n in notes(folder) for n in range(3000, 6000)))
+    after_stop = sum(len(who) - 1 for n, who in notes(folder).items() if n >= 3000)
+    one.daemon.start()
+    produce(port, topic, range(6000, 9000))
+    two.daemon.kill9()
+    wait_until("the first has all", lambda: all(n in notes(folder) for n in range(6000, 9000)))
+    after_kill = sum(len(who) - 1 for n, who in notes(folder).items() if n >= 6000)
+    assert set(drift(one)) == {0}, drift(one)
+    one.daemon.stop()
+    assert after_stop <= 200, after_stop
+    assert after_kill <= 3000, after_kill
+    print(f"  handled twice: {after_stop} after SIGTERM, {after_kill} after SIGKILL", flush=True)
+
+
+def a_login_is_asked_for_and_told(program, folder, port, broker):
+    topic = "secret"
+    make_topic(port, topic)
+    produce(port, topic, range(10))
+    login = "username: bob, password: %s, mechanism: PLAIN"
+    for password, is_right in [("wrong", False), ("bob-secret", True)]:
+        member = Member(program, folder, f"bob-{is_right}", port + 2, topic,
+                        (login % password).replace(", ", "\n      "))
+        with member.daemon as daemon:
+            def trigger(daemon=daemon):
+                return daemon.ask("status")["triggers"][0]
+            if is_right:
+                wait_until("the records", lambda: len(notes(folder)) == 10)
+                assert trigger()["state"] == "up"
+            else:
+                wait_until("why not", lambda: "uthentication" in (trigger().get("reason") or ""))
+                assert trigger()["state"] == "down" and not notes(folder)
+    member = Member(program, folder, "alice", port + 2, topic,
+                    "username: alice\n      password: alice-secret\n      "
+                    "mechanism: SCRAM-SHA-256")
+    with member.daemon as daemon:
+        wait_until("the limit of SCRAM", lambda: "2.6.1" in
+                   (daemon.ask("status")["triggers"][0].get("reason") or ""))
+
+
+def main():
+    program = sys.argv[1]
+    with tempfile.TemporaryDirectory() as root:
+        root = pathlib.Path(root)
+        port, broker = free_port(), root / "kafka"
+        subprocess.run([SERVICE, "start", broker, str(port)], check=True, stdout=sys.stderr)
+        try:
+            for claim in (what_one_leaves_another_goes_on_with, a_login_is_asked_for_and_told):
+                folder = root / claim.__name__
+                folder.mkdir()
+                claim(program, folder, port, broker)
+                print("ok", claim.__name__, flush=True)
+        finally:
+            subprocess.run([SERVICE, "stop", broker], check=False)
+
+
+if __name__ == "__main__":
+    main()
