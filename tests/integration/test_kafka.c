@@ -649,16 +649,21 @@ static void the_drain_rate_is_told(void **state) {
 }
 
 static int free_port(void) {
-    struct sockaddr_in address = {.sin_family = AF_INET};
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    socklen_t size = sizeof address;
-    int fd = socket(AF_INET, SOCK_STREAM, 0);
-    int found = fd < 0 || bind(fd, (struct sockaddr *)&address, size) != 0 ||
-                        getsockname(fd, (struct sockaddr *)&address, &size) != 0
-                    ? 0
-                    : ntohs(address.sin_port);
-    close(fd);
-    return found;
+    for (int base = 8000 + getpid() % 1900; base < 9990; base += 5) { /* of three neighbours */
+        int free_count = 0;
+        for (int i = 0; i < 3; i++) {
+            int fd = socket(AF_INET, SOCK_STREAM, 0);
+            struct sockaddr_in to = {.sin_family = AF_INET,
+                                     .sin_port = htons((uint16_t)(base + i)),
+                                     .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+            free_count += bind(fd, (struct sockaddr *)&to, sizeof to) == 0;
+            (void)close(fd);
+        }
+        if (free_count == 3) {
+            return base;
+        }
+    }
+    return 0;
 }
 
 static int set_up(void **state) {

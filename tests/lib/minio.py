@@ -7,21 +7,15 @@
 import itertools
 import os
 import pathlib
-import socket
 import subprocess
 import sys
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from daemon import free_port  # noqa: E402, F401
 from s3 import S3  # noqa: E402
 
 SCRIPT = pathlib.Path(__file__).resolve().parent.parent / "services" / "minio.sh"
-
-
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 class Minio:
