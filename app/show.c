@@ -172,6 +172,25 @@ void hr_show_logs(const json_t *answer) {
     show_logs("", lines);
 }
 
+static void show_standing(const json_t *standing) {
+    long long attempts = number_of(standing, "attempts");
+    printf("  %-16s %s", text_of(standing, "function"), text_of(standing, "state"));
+    if (attempts > 0) {
+        printf(" after %lld attempt%s", attempts, attempts == 1 ? "" : "s");
+    }
+    if (json_object_get(standing, "due") != NULL) {
+        printf(", due %s", text_of(standing, "due"));
+    }
+    if (json_is_true(json_object_get(standing, "behind"))) {
+        printf(", waits for an earlier event of its key");
+    }
+    if (json_object_get(standing, "error") != NULL) {
+        put_line(": ", text_of(standing, "error"));
+    } else {
+        putchar('\n');
+    }
+}
+
 void hr_show_trace(const json_t *trace) {
     size_t index = 0;
     json_t *row = NULL;
@@ -185,7 +204,7 @@ void hr_show_trace(const json_t *trace) {
         size_t at = 0;
         json_t *standing = NULL;
         json_array_foreach(json_object_get(row, "functions"), at, standing) {
-            printf("  %-16s %s\n", text_of(standing, "function"), text_of(standing, "state"));
+            show_standing(standing);
         }
     }
     json_array_foreach(json_object_get(trace, "dead"), index, row) {

@@ -25,7 +25,8 @@ typedef struct hr_store_options {
     int64_t journal_keep_ms;    /* settled history older goes; -1: keep while there is room */
     int64_t dead_max_age_ms;    /* -1: none */
     const char *vfs;            /* SQLite VFS name, NULL: the default (tests) */
-    uint64_t wal_max_bytes;     /* the WAL goes into the file above this; 0: 64 MiB */
+    uint64_t wal_max_bytes; /* the WAL goes into the file above this; 0: 64 MiB, or two thirds of
+                               a smaller ballast */
     /* Intake must stop (false: the ballast was given up) or may go on. On the loop. May be NULL. */
     void (*space)(void *data, bool open);
     void *space_data;
@@ -151,13 +152,15 @@ size_t hr_store_turn(hr_store *store);
 void hr_store_submit(hr_store *store, hr_unit *unit);
 
 typedef enum hr_read_kind {
-    HR_READ_JOURNAL,  /* feed, from, max events -> batch */
-    HR_READ_PARKED,   /* function, feed, positions -> batch (those found) */
-    HR_READ_DEAD,     /* list: function (0: all), from id, max -> each; state filter */
-    HR_READ_DEAD_ONE, /* by id (from) or by event_id (newest first) -> each with bytes, logs */
-    HR_READ_FIND,     /* event_id -> each: journal rows with this id (feed, position, bytes);
-                         scans newest first in slices of <= 2 ms, at most `max` rows looked at */
-    HR_READ_TOTALS,   /* each function: counters summed over its feeds, pending counted by itself */
+    HR_READ_JOURNAL,   /* feed, from, max events -> batch */
+    HR_READ_PARKED,    /* function, feed, positions -> batch (those found) */
+    HR_READ_PARKED_AT, /* feed, position from -> each: the row of every function that parked it
+                          there, without bytes */
+    HR_READ_DEAD,      /* list: function (0: all), from id, max -> each; state filter */
+    HR_READ_DEAD_ONE,  /* by id (from) or by event_id (newest first) -> each with bytes, logs */
+    HR_READ_FIND,      /* event_id -> each: journal rows with this id (feed, position, bytes);
+                          scans newest first in slices of <= 2 ms, at most `max` rows looked at */
+    HR_READ_TOTALS, /* each function: counters summed over its feeds, pending counted by itself */
 } hr_read_kind;
 
 /* One row of an answer; slices are borrowed for the call of each(). */
@@ -185,8 +188,9 @@ typedef struct hr_read {
     hr_batch *batch;   /* owned by the asker; NULL: none found */
     uint64_t *corrupt; /* positions whose checksum is wrong; freed by the asker */
     size_t corrupt_count;
-    bool at_end;            /* JOURNAL: nothing after the batch */
-    struct hr_found *found; /* FIND, DEAD*, TOTALS: rows with bytes copied into found_bytes */
+    bool at_end; /* JOURNAL: nothing after the batch */
+    struct hr_found
+        *found; /* FIND, PARKED_AT, DEAD*, TOTALS: rows with bytes copied into found_bytes */
     size_t found_count;
     hr_buffer found_bytes; /* freed by hr_read_fini */
     hr_message message;

@@ -178,6 +178,16 @@ void hr_store_fail_stop(hr_store *store, const char *what);
 /* store_read.c */
 /* Serves one read. false: it goes on with store->finds. */
 bool hr_store_serve(hr_store *store, hr_read *read);
+/* Lists the position as one that cannot be trusted. */
+void hr_store_add_corrupt(hr_read *read, uint64_t position);
+
+/* store_found.c: one kind of read each */
+void hr_store_read_dead(hr_store *store, hr_read *read);
+void hr_store_read_dead_one(hr_store *store, hr_read *read);
+void hr_store_read_parked_at(hr_store *store, hr_read *read);
+void hr_store_read_totals(hr_store *store, hr_read *read);
+/* Queues a search behind those in store->finds. */
+void hr_store_find(hr_store *store, hr_read *read);
 /* One slice of a search; the read when it ended, or NULL. */
 hr_read *hr_store_find_more(hr_store *store);
 

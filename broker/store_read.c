@@ -2,10 +2,9 @@
 /* Reads, served between commits. Whatever a disk gave back is checked before it is handed on. */
 #include "broker/store_priv.h"
 
-#include "core/envelope.h"
 #include "core/memory.h"
 
-static void add_corrupt(hr_read *read, uint64_t position) {
+void hr_store_add_corrupt(hr_read *read, uint64_t position) {
     if (read->corrupt_count >= STORE_CORRUPT_MAX) {
         return;
     }
@@ -29,7 +28,7 @@ static bool add_event(hr_read *read, hr_builder *builder, uint64_t position, uin
         return false;
     }
     if (code != HR_OK) {
-        add_corrupt(read, position);
+        hr_store_add_corrupt(read, position);
     }
     return true;
 }
@@ -69,7 +68,7 @@ static uint64_t skip_damage(hr_store *store, hr_read *read, uint64_t from) {
     }
     uint64_t end = found == UINT64_MAX ? feed->next : found;
     for (uint64_t at = from; at < end && read->corrupt_count < STORE_CORRUPT_MAX; at++) {
-        add_corrupt(read, at);
+        hr_store_add_corrupt(read, at);
     }
     return found;
 }
@@ -147,7 +146,7 @@ static void read_parked(hr_store *store, hr_read *read) {
             is_full = !add_event(read, &builder, read->positions[i], hr_store_column_u64(row, 0),
                                  hr_store_column(row, 1));
         } else if (hr_store_fault(store, result) == HR_E_STORE_CORRUPT) {
-            add_corrupt(read, read->positions[i]);
+            hr_store_add_corrupt(read, read->positions[i]);
         } else if (result != SQLITE_DONE) {
             read->result = hr_store_fault(store, result);
         }
@@ -165,255 +164,6 @@ static void read_parked(hr_store *store, hr_read *read) {
     hr_builder_fini(&builder);
 }
 
-/* ---- found rows ---- */
-
-static hr_found *add_found(hr_read *read) {
-    if ((read->found_count & (read->found_count - 1)) == 0) {
-        size_t room = read->found_count == 0 ? 1 : read->found_count * 2;
-        read->found = hr_realloc(read->found, room * sizeof *read->found);
-    }
-    hr_found *found = &read->found[read->found_count++];
-    *found = (hr_found){0};
-    return found;
-}
-
-/* Copies a slice; its address is known when all are copied: see settle_slices. */
-static hr_slice keep_slice(hr_read *read, hr_slice slice) {
-    hr_buffer_add_slice(&read->found_bytes, slice);
-    return hr_slice_of(NULL, slice.size);
-}
-
-static void settle_slices(hr_read *read) {
-    size_t at = 0;
-    for (size_t i = 0; i < read->found_count; i++) {
-        hr_row *row = &read->found[i].row;
-        hr_slice *slices[] = {&row->bytes, &row->reason, &row->text, &row->logs, &row->event_id};
-        for (size_t k = 0; k < sizeof slices / sizeof *slices; k++) {
-            if (slices[k]->size > 0) {
-                slices[k]->bytes = read->found_bytes.bytes + at;
-                at += slices[k]->size;
-            }
-        }
-    }
-    HR_ASSERT(at == read->found_bytes.size);
-}
-
-#define DEAD_COLUMNS                                                                               \
-    "SELECT id, function, feed, pos, key_hash, state, due_real_ms, attempt, replay,"               \
-    " first_attempt_ms, at_ms, sum, event_id, reason, error"
-
-/* columns: DEAD_COLUMNS, and with_bytes also logs, bytes. */
-static void add_dead(hr_read *read, sqlite3_stmt *row, bool with_bytes) {
-    hr_found *found = add_found(read);
-    found->origin_position = hr_store_column_u64(row, 3);
-    found->row = (hr_row){.kind = HR_ROW_DEAD,
-                          .position = hr_store_column_u64(row, 0),
-                          .function = (uint32_t)sqlite3_column_int64(row, 1),
-                          .feed = (uint32_t)sqlite3_column_int64(row, 2),
-                          .key_hash = hr_store_column_u64(row, 4),
-                          .state = (uint32_t)sqlite3_column_int64(row, 5),
-                          .due_ms = sqlite3_column_int64(row, 6),
-                          .attempt = (uint32_t)sqlite3_column_int64(row, 7),
-                          .replay = (uint32_t)sqlite3_column_int64(row, 8),
-                          .first_attempt_ms = sqlite3_column_int64(row, 9),
-                          .at_ms = sqlite3_column_int64(row, 10)};
-    if (with_bytes) {
-        hr_slice bytes = hr_store_column(row, 16);
-        if (hr_hash(bytes) != hr_store_column_u64(row, 11)) {
-            add_corrupt(read, found->row.position);
-            bytes.size = 0;
-        }
-        found->row.bytes = keep_slice(read, bytes);
-    }
-    found->row.reason = keep_slice(read, hr_store_column(row, 13));
-    found->row.text = keep_slice(read, hr_store_column(row, 14));
-    if (with_bytes) {
-        found->row.logs = keep_slice(read, hr_store_column(row, 15));
-    }
-    found->row.event_id = keep_slice(read, hr_store_column(row, 12));
-}
-
-static void read_dead_rows(hr_store *store, hr_read *read, sqlite3_stmt *rows, bool with_bytes) {
-    int result = rows == NULL ? sqlite3_errcode(store->db) : SQLITE_ROW;
-    while (rows != NULL && (result = sqlite3_step(rows)) == SQLITE_ROW) {
-        add_dead(read, rows, with_bytes);
-    }
-    sqlite3_finalize(rows);
-    read->result = hr_store_fault(store, result);
-    read->at_end = true;
-    settle_slices(read);
-}
-
-static void read_dead(hr_store *store, hr_read *read) {
-    sqlite3_stmt *rows =
-        hr_store_prepare(store, DEAD_COLUMNS " FROM dead WHERE id >= ?1 AND ?2 IN (0, function)"
-                                             " AND (?3 >> state) & 1 ORDER BY id LIMIT ?4");
-    uint32_t max = read->max == 0 ? 100 : read->max;
-    hr_store_bind_u64(rows, 1, read->from);
-    sqlite3_bind_int64(rows, 2, read->function);
-    sqlite3_bind_int64(rows, 3, read->states == 0 ? 1 : read->states);
-    sqlite3_bind_int64(rows, 4, max);
-    read_dead_rows(store, read, rows, false);
-    read->at_end = read->found_count < max;
-}
-
-static void read_dead_one(hr_store *store, hr_read *read) {
-    sqlite3_stmt *rows = NULL;
-    if (read->event_id.size > 0) {
-        rows = hr_store_prepare(store, DEAD_COLUMNS ", logs, bytes FROM dead WHERE event_id = ?1"
-                                                    " ORDER BY id DESC LIMIT ?2");
-        hr_store_bind(rows, 1, read->event_id);
-        sqlite3_bind_int64(rows, 2, read->max == 0 ? 100 : read->max);
-    } else {
-        rows = hr_store_prepare(store, DEAD_COLUMNS ", logs, bytes FROM dead WHERE id = ?1");
-        hr_store_bind_u64(rows, 1, read->from);
-    }
-    read_dead_rows(store, read, rows, true);
-}
-
-/* ---- totals ---- */
-
-static void add_counters(hr_counters *sum, const hr_counters *more) {
-    uint64_t a[sizeof *sum / 8], b[sizeof *sum / 8];
-    memcpy(a, sum, sizeof a);
-    memcpy(b, more, sizeof b);
-    for (size_t i = 0; i < sizeof a / sizeof *a; i++) {
-        a[i] += b[i];
-    }
-    memcpy(sum, a, sizeof a);
-}
-
-static hr_code count_rows(hr_store *store, const char *text, uint32_t number, uint64_t bound,
-                          uint64_t *out) {
-    sqlite3_stmt *count =
-        text != NULL
-            ? hr_store_prepare(store, "%s", text)
-            : hr_store_prepare(store, "SELECT count(*) FROM journal_%u WHERE pos >= ?1", number);
-    hr_store_bind_u64(count, 1, bound);
-    int result = count == NULL ? sqlite3_errcode(store->db) : sqlite3_step(count);
-    *out = result == SQLITE_ROW ? hr_store_column_u64(count, 0) : 0;
-    sqlite3_finalize(count);
-    return hr_store_fault(store, result);
-}
-
-/* One checkpoint: function, feed, low, settled_count, base, counters. */
-static hr_code total_feed(hr_store *store, sqlite3_stmt *row, hr_found *found) {
-    const store_feed *feed = hr_store_feed(store, (uint32_t)sqlite3_column_int64(row, 1));
-    hr_counters counters;
-    hr_store_counters_read(hr_store_column(row, 5), &counters);
-    uint64_t rows = 0, settled = hr_store_column_u64(row, 3);
-    hr_code code = HR_OK;
-    if (feed != NULL && !feed->pull) {
-        counters.deliveries += feed->base - hr_store_column_u64(row, 4);
-        code = count_rows(store, NULL, feed->id, hr_store_column_u64(row, 2), &rows);
-        found->pending += rows > settled ? rows - settled : 0;
-    }
-    add_counters(&found->counters, &counters);
-    return code;
-}
-
-static hr_code total_function(hr_store *store, uint32_t function, hr_found *found) {
-    found->row.function = function;
-    hr_code code = count_rows(store, "SELECT count(*) FROM parked WHERE function = ?1", 0, function,
-                              &found->pending);
-    sqlite3_stmt *rows = hr_store_prepare(
-        store, "SELECT function, feed, low, settled_count, base, counters FROM checkpoint"
-               " WHERE shard = 0 AND function = ?1");
-    sqlite3_bind_int64(rows, 1, function);
-    int result = rows == NULL ? sqlite3_errcode(store->db) : SQLITE_DONE;
-    while (code == HR_OK && rows != NULL && (result = sqlite3_step(rows)) == SQLITE_ROW) {
-        code = total_feed(store, rows, found);
-    }
-    sqlite3_finalize(rows);
-    return code == HR_OK ? hr_store_fault(store, result) : code;
-}
-
-static void read_totals(hr_store *store, hr_read *read) {
-    sqlite3_stmt *rows =
-        hr_store_prepare(store, "SELECT id FROM function WHERE removed_at IS NULL ORDER BY id");
-    int result = rows == NULL ? sqlite3_errcode(store->db) : SQLITE_DONE;
-    read->result = HR_OK;
-    while (read->result == HR_OK && rows != NULL && (result = sqlite3_step(rows)) == SQLITE_ROW) {
-        read->result =
-            total_function(store, (uint32_t)sqlite3_column_int64(rows, 0), add_found(read));
-    }
-    sqlite3_finalize(rows);
-    read->at_end = true;
-    if (read->result == HR_OK) {
-        read->result = hr_store_fault(store, result);
-    }
-}
-
-/* ---- search ---- */
-
-enum { FIND_SLICE_NS = 2000000, FIND_MAX = 1000000 };
-
-static void look_at(hr_read *read, uint32_t feed, sqlite3_stmt *row) {
-    hr_slice bytes = hr_store_column(row, 3);
-    hr_view view;
-    if (memmem(bytes.bytes, bytes.size, read->event_id.bytes, read->event_id.size) == NULL ||
-        bytes.size > HR_ENVELOPE_MAX || hr_hash(bytes) != hr_store_column_u64(row, 1) ||
-        hr_envelope_view(bytes.bytes, 0, (uint32_t)bytes.size, &view, NULL) != HR_OK ||
-        !hr_slice_equal(hr_slice_of(bytes.bytes + view.id_at, view.id_size), read->event_id)) {
-        return;
-    }
-    hr_found *found = add_found(read);
-    found->row.feed = feed;
-    found->row.position = hr_store_column_u64(row, 0);
-    found->row.at_ms = sqlite3_column_int64(row, 2);
-    found->row.bytes = keep_slice(read, bytes);
-    found->row.event_id = keep_slice(read, hr_slice_of(bytes.bytes + view.id_at, view.id_size));
-}
-
-/* One slice of one feed, newest first. false: nothing more in it (or an error, in result). */
-static bool find_slice(hr_store *store, store_find *find, const store_feed *feed) {
-    uint64_t until = hr_store_mono_ns(store) + FIND_SLICE_NS;
-    uint32_t max = find->read->max == 0 ? FIND_MAX : find->read->max;
-    sqlite3_stmt *rows = hr_store_prepare(
-        store, "SELECT pos, sum, at_ms, bytes FROM journal_%u WHERE pos < ?1 ORDER BY pos DESC",
-        feed->id);
-    hr_store_bind_u64(rows, 1, find->below);
-    int result = rows == NULL ? sqlite3_errcode(store->db) : SQLITE_ROW;
-    bool is_late = false;
-    while (rows != NULL && !is_late && find->looked < max &&
-           (result = sqlite3_step(rows)) == SQLITE_ROW) {
-        look_at(find->read, feed->id, rows);
-        find->below = hr_store_column_u64(rows, 0);
-        find->looked++;
-        is_late = find->looked % 64 == 0 && hr_store_mono_ns(store) >= until;
-    }
-    sqlite3_finalize(rows);
-    hr_code code = hr_store_fault(store, result);
-    if (code != HR_OK && code != HR_E_STORE_CORRUPT) {
-        find->read->result = code;
-    }
-    return result == SQLITE_ROW && find->looked < max;
-}
-
-hr_read *hr_store_find_more(hr_store *store) {
-    store_find *find = store->finds;
-    uint32_t max = find->read->max == 0 ? FIND_MAX : find->read->max;
-    while (find->feed < store->feed_count) {
-        const store_feed *feed = &store->feeds[find->feed];
-        bool is_wanted = find->read->feed == 0 || find->read->feed == feed->id;
-        if (!feed->pull && is_wanted && find->read->result == HR_OK && find->looked < max) {
-            if (find_slice(store, find, feed)) {
-                return NULL;
-            }
-            find->feed++;
-            find->below = INT64_MAX;
-            return NULL;
-        }
-        find->feed++;
-    }
-    hr_read *read = find->read;
-    read->at_end = read->result == HR_OK && find->looked < max;
-    store->finds = find->next;
-    hr_free(find);
-    settle_slices(read);
-    return read;
-}
-
 bool hr_store_serve(hr_store *store, hr_read *read) {
     read->result = HR_OK;
     switch (read->kind) {
@@ -423,25 +173,21 @@ bool hr_store_serve(hr_store *store, hr_read *read) {
     case HR_READ_PARKED:
         read_parked(store, read);
         return true;
+    case HR_READ_PARKED_AT:
+        hr_store_read_parked_at(store, read);
+        return true;
     case HR_READ_DEAD:
-        read_dead(store, read);
+        hr_store_read_dead(store, read);
         return true;
     case HR_READ_DEAD_ONE:
-        read_dead_one(store, read);
+        hr_store_read_dead_one(store, read);
         return true;
     case HR_READ_TOTALS:
-        read_totals(store, read);
+        hr_store_read_totals(store, read);
         return true;
-    case HR_READ_FIND: {
-        store_find *find = hr_alloc(sizeof *find);
-        *find = (store_find){.read = read, .below = INT64_MAX};
-        store_find **last = &store->finds;
-        while (*last != NULL) {
-            last = &(*last)->next;
-        }
-        *last = find;
+    case HR_READ_FIND:
+        hr_store_find(store, read);
         return false;
-    }
     default:
         read->result = HR_E_INVALID;
         return true;

@@ -84,6 +84,11 @@ def handle(event, ctx):
     elif do == "retry" and seen[event.id] == 1 and not os.path.exists(event.id):
         open(event.id, "w").close()
         raise headrace.Retry("not yet", after=0.3)
+    elif do == "wait":
+        if event.attempt == 1:
+            raise ValueError("the first time")
+        if not os.path.exists("go"):
+            raise headrace.Retry("not before it may go", after=2)
     elif do == "drop":
         raise headrace.Drop("of no use")
     elif do == "dead":
@@ -363,12 +368,16 @@ def events_by_hand_are_as_good(daemon):
 
 
 def a_trace_outlives_a_restart(daemon):
-    id_, dead = act(daemon, "well"), act(daemon, "dead")
+    id_, dead, waits = act(daemon, "well"), act(daemon, "dead"), act(daemon, "wait")
     note(daemon, id_, "act", "delivered")
     note(daemon, dead, "act", "dead")
-    settled(daemon)
+    wait(lambda: [n for n in daemon.ask("trace", waits)["notes"] if "it may go" in str(n)], "Retry")
     daemon.stop()
     daemon.start()
+    waiting = daemon.ask("trace", waits)["journal"][0]["functions"][0]
+    assert waiting["state"] == "retrying" and waiting["attempts"] == 1, waiting
+    assert waiting["due"] and "it may go" in waiting["error"], waiting
+    (daemon.folder / "go").touch()
     trace = daemon.ask("trace", id_)
     assert trace["known"] and trace["journal"][0]["from"] == "readings", trace
     assert trace["journal"][0]["functions"] == [{"function": "act", "state": "delivered"}], trace
