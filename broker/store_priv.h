@@ -19,6 +19,7 @@ enum {
     STORE_INSERT_ROWS = 32, /* of one statement */
     STORE_GROUP_BYTES = 8 << 20,
     STORE_WAL_BYTES = 64 << 20,
+    STORE_WAL_BYTES_LEAST = 512 << 10,
     STORE_TRIM_ROWS = 1024,      /* history rows deleted at once, beside twice the appended ones */
     STORE_TRIM_BYTES = 16 << 20, /* and so much at most */
     STORE_TRIM_BYTES_FULL = 1 << 20, /* on a full disk, where deleting takes room too */

@@ -12,7 +12,7 @@
 
 #include <cmocka.h>
 
-enum { BATCH = 20, DATA = 1000, ROOM = 16 << 20, TURNS = 200, UNSETTLED = 1000 };
+enum { BATCH = 20, DATA = 1000, ROOM = 16 << 20, TURNS = 200, UNSETTLED = 1000, BALLAST = 2 << 20 };
 
 typedef struct world {
     char *dir, *ballast;
@@ -21,7 +21,7 @@ typedef struct world {
     uint32_t in, one;
 } world;
 
-static int set_up(void **state) {
+static int set_up_with(void **state, uint64_t wal_max_bytes, uint64_t room) {
     world *w = hr_alloc(sizeof *w);
     uint32_t epoch = 0;
     w->dir = fixture_dir();
@@ -29,9 +29,9 @@ static int set_up(void **state) {
     w->sim = hr_vfs_sim_new("sim");
     hr_store_options options = fixture_options(w->dir); /* history is kept while there is room */
     options.vfs = "sim";
-    options.ballast_bytes = 2 << 20;
-    options.wal_max_bytes = 512 << 10;
-    hr_vfs_sim_set_room(w->sim, ROOM, w->ballast, options.ballast_bytes);
+    options.ballast_bytes = BALLAST;
+    options.wal_max_bytes = wal_max_bytes;
+    hr_vfs_sim_set_room(w->sim, room, w->ballast, options.ballast_bytes);
     if (hr_store_open(&options, &w->store, NULL) != HR_OK ||
         hr_store_feed_open(w->store, "journal", "in", &w->in, &epoch, NULL) != HR_OK ||
         hr_store_function_open(w->store, "one", NULL, &w->one, NULL) != HR_OK) {
@@ -39,6 +39,14 @@ static int set_up(void **state) {
     }
     *state = w;
     return 0;
+}
+
+static int set_up(void **state) {
+    return set_up_with(state, 512 << 10, ROOM);
+}
+
+static int set_up_wide(void **state) {
+    return set_up_with(state, 0, UINT64_MAX);
 }
 
 static int tear_down(void **state) {
@@ -119,12 +127,53 @@ static void s2_what_is_unsettled_stays_on_a_full_disk(void **state) {
     assert_int_equal(count_from(w, 1), next - 1);
 }
 
+/* One commit an event, each with a dead letter: many times what the WAL holds. */
+static void s6_what_stands_on_a_full_disk_ends_in_the_room_of_the_ballast(void **state) {
+    world *w = *state;
+    settle(w, 1);
+    uint64_t next = fill(w, 1);
+    for (uint64_t low = 2; low <= next; low++) {
+        hr_row row = {.kind = HR_ROW_DEAD,
+                      .function = w->one,
+                      .feed = w->in,
+                      .position = low - 1,
+                      .bytes = hr_slice_text("the envelope"),
+                      .reason = hr_slice_text("dead"),
+                      .event_id = hr_slice_text("an id")};
+        hr_unit unit = {.function = w->one,
+                        .feed = w->in,
+                        .has_checkpoint = true,
+                        .low = low,
+                        .rows = &row,
+                        .row_count = 1};
+        assert_int_equal(fixture_commit(w->store, &unit), HR_OK);
+    }
+    assert_true(opens_within(w, TURNS));
+}
+
+static void s6_the_wal_is_no_larger_than_the_ballast(void **state) {
+    world *w = *state;
+    uint64_t next = 1;
+    hr_store_stats stats;
+    for (int i = 0; i < 1000; i++, next += BATCH) {
+        assert_int_equal(fixture_append(w->store, w->in, fixture_batch(w->in, next, BATCH, DATA)),
+                         HR_OK);
+        hr_store_get_stats(w->store, &stats);
+        assert_true(stats.wal_bytes <= BALLAST);
+    }
+    assert_true(stats.file_bytes > 4 * (uint64_t)BALLAST);
+}
+
 int main(void) {
     hr_log_set_level((hr_level)(HR_LOG_ERROR + 1));
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(
             s2_settled_history_makes_room_on_a_full_disk_and_the_intake_opens, set_up, tear_down),
         cmocka_unit_test_setup_teardown(s2_what_is_unsettled_stays_on_a_full_disk, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(
+            s6_what_stands_on_a_full_disk_ends_in_the_room_of_the_ballast, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(s6_the_wal_is_no_larger_than_the_ballast, set_up_wide,
                                         tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
