@@ -295,7 +295,9 @@ hr_code hr_kafka_new(const hr_kafka_options *options, const hr_kafka_callbacks *
     HR_ASSERT(options->brokers != NULL && options->group != NULL && options->topic_count > 0);
     hr_kafka *self = hr_alloc(sizeof *self);
     self->callbacks = *callbacks;
-    snprintf(self->reason, sizeof self->reason, "none of %s can be reached", options->brokers);
+    /* until librdkafka names one: it says nothing of a peer that only hangs up */
+    snprintf(self->reason, sizeof self->reason, "none of %s answers as a Kafka broker%s",
+             options->brokers, options->has_tls ? "" : " (a listener with TLS? then write `tls:`)");
     self->name = hr_copy_text(options->name);
     self->wake_fd = options->wake_fd;
     rd_kafka_conf_t *conf = rd_kafka_conf_new();

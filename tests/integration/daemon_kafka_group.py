@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Two daemons of one Kafka group with stores of their own, and a login, against a real broker.
+"""Two daemons of one Kafka group with stores of their own, a login, and TLS, against a real broker.
 
 Usage: daemon_kafka_group.py HEADRACE
 """
 import collections
 import pathlib
+import re
 import subprocess
 import sys
 import tempfile
@@ -22,7 +23,7 @@ triggers:
     kafka:
       brokers: 127.0.0.1:%(port)d
       topics: %(topic)s
-      group: shared
+      group: %(group)s
       start: earliest
       %(more)s
 functions:
@@ -46,11 +47,11 @@ def handle(event, ctx):
 class Member:
     """A daemon of the group."""
 
-    def __init__(self, program, folder, who, port, topic, more):
+    def __init__(self, program, folder, who, port, topic, more, group="shared"):
         self.folder = folder / who
         self.folder.mkdir(parents=True)
         (self.folder / "note.py").write_text(HANDLER)
-        config = CONFIG % {"port": port, "topic": topic, "more": more}
+        config = CONFIG % {"port": port, "topic": topic, "more": more, "group": group}
         config += f"    env: {{ NOTES: {folder / 'notes'}, WHO: {who} }}\n"
         self.daemon = Daemon(program, self.folder, config)
 
@@ -140,6 +141,39 @@ def a_login_is_asked_for_and_told(program, folder, port, broker):
                    (daemon.ask("status")["triggers"][0].get("reason") or ""))
 
 
+def tls_is_asked_for_and_told(program, folder, port, broker):
+    topic = "sealed"
+    make_topic(port, topic)
+    produce(port, topic, range(10))
+    tls = broker / "tls"
+    mine = f"cert: {tls}/client.pem, key: {tls}/key.pem"
+    login = "username: bob\n      password: bob-secret\n      mechanism: PLAIN\n      "
+    cases = [  # why not (None: the records come), port, more
+        ("ertificate|handshake", port + 3, f"tls: {{ ca: {tls}/other-ca.pem, {mine} }}"),
+        ("ertificate|handshake", port + 3, f"tls: {{ ca: {tls}/ca.pem }}"),
+        (None, port + 3, f"tls: {{ ca: {tls}/ca.pem, {mine} }}"),
+        (None, port + 3, f"tls: {{ ca: {tls}/other-ca.pem, verify: false, {mine} }}"),
+        ("write `tls:`", port + 3, ""),
+        ("ertificate|handshake", port + 4, login + f"tls: {{ ca: {tls}/other-ca.pem }}"),
+        (None, port + 4, login + f"tls: {{ ca: {tls}/ca.pem }}"),
+    ]
+    for number, (why_not, at, more) in enumerate(cases):
+        own = folder / str(number)
+        own.mkdir()
+        member = Member(program, own, "sealed", at, topic, more, f"sealed-{number}")
+        with member.daemon as daemon:
+            def trigger(daemon=daemon):
+                return daemon.ask("status")["triggers"][0]
+            if why_not is None:
+                wait_until(f"the records of case {number}", lambda: len(notes(own)) == 10)
+                assert trigger()["state"] == "up"
+            else:
+                wait_until(f"why not, of case {number}",
+                           lambda: re.search(why_not, trigger().get("reason") or ""))
+                assert trigger()["state"] == "down" and not notes(own)
+                print(f"  {trigger()['reason']}", flush=True)
+
+
 def main():
     program = sys.argv[1]
     with tempfile.TemporaryDirectory() as root:
@@ -147,7 +181,8 @@ def main():
         port, broker = free_port(), root / "kafka"
         subprocess.run([SERVICE, "start", broker, str(port)], check=True, stdout=sys.stderr)
         try:
-            for claim in (what_one_leaves_another_goes_on_with, a_login_is_asked_for_and_told):
+            for claim in (what_one_leaves_another_goes_on_with, a_login_is_asked_for_and_told,
+                          tls_is_asked_for_and_told):
                 folder = root / claim.__name__
                 folder.mkdir()
                 claim(program, folder, port, broker)

@@ -6,7 +6,9 @@
 #   kafka.sh stop DIR | kill9 DIR          end it; its data stays in DIR
 #   kafka.sh topic PORT NAME PARTITIONS    make a topic
 #   kafka.sh tool CLASS ARGS...            any class of the jars
-# Clients speak to PORT, the controller to PORT+1, SASL/PLAIN (user bob, bob-secret) to PORT+2.
+# Clients speak to PORT, the controller to PORT+1, SASL/PLAIN (user bob, bob-secret) to PORT+2, TLS
+# with a certificate of their own to PORT+3, SASL/PLAIN over TLS to PORT+4. DIR/tls holds ca.pem (who
+# issued all), other-ca.pem (who did not), client.pem and key.pem.
 # env: HEADRACE_CACHE, KAFKA_VERSION, KAFKA_HEAP (384m), KAFKA_EXTRA (lines for server.properties)
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
@@ -46,16 +48,43 @@ is_alive() {
   [ -d "/proc/$1" ] && [ "$(awk '{print $3}' "/proc/$1/stat" 2> /dev/null)" != Z ]
 }
 
+certificates() ( # DIR; one key for all: who holds it is not what is tested
+  [ -d "$1/tls" ] && exit 0
+  mkdir -p "$1/tls.new"
+  cd "$1/tls.new"
+  openssl genpkey -quiet -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out key.pem
+  openssl req -x509 -new -key key.pem -subj '/CN=headrace test' -days 30 -out ca.pem
+  openssl req -x509 -new -key key.pem -subj '/CN=another' -days 30 -out other-ca.pem
+  for who in localhost a-client; do
+    openssl req -new -key key.pem -subj "/CN=$who" -out request.pem
+    printf 'subjectAltName=DNS:%s,IP:127.0.0.1\n' "$who" > names
+    openssl x509 -req -in request.pem -CA ca.pem -CAkey key.pem -set_serial "$RANDOM" -days 30 \
+      -extfile names -out "$who.pem" 2> /dev/null
+  done
+  mv a-client.pem client.pem
+  cat key.pem localhost.pem > server.pem
+  cd ..
+  mv tls.new tls
+)
+
 configure() { # DIR PORT
+  certificates "$1"
   cat > "$1/server.properties" <<P
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:$(($2 + 1))
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=PLAINTEXT
-listeners=PLAINTEXT://127.0.0.1:$2,CONTROLLER://127.0.0.1:$(($2 + 1)),SASL://127.0.0.1:$(($2 + 2))
-advertised.listeners=PLAINTEXT://127.0.0.1:$2,SASL://127.0.0.1:$(($2 + 2))
-listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL:SASL_PLAINTEXT
+listeners=PLAINTEXT://127.0.0.1:$2,CONTROLLER://127.0.0.1:$(($2 + 1)),SASL://127.0.0.1:$(($2 + 2)),TLS://127.0.0.1:$(($2 + 3)),SASLTLS://127.0.0.1:$(($2 + 4))
+advertised.listeners=PLAINTEXT://127.0.0.1:$2,SASL://127.0.0.1:$(($2 + 2)),TLS://127.0.0.1:$(($2 + 3)),SASLTLS://127.0.0.1:$(($2 + 4))
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL:SASL_PLAINTEXT,TLS:SSL,SASLTLS:SASL_SSL
+ssl.keystore.type=PEM
+ssl.keystore.location=$1/tls/server.pem
+ssl.truststore.type=PEM
+ssl.truststore.location=$1/tls/ca.pem
+listener.name.tls.ssl.client.auth=required
+listener.name.sasltls.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_bob="bob-secret";
+listener.name.sasltls.sasl.enabled.mechanisms=PLAIN
 sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256
 listener.name.sasl.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_bob="bob-secret";
 listener.name.sasl.scram-sha-256.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
