@@ -5,6 +5,10 @@
 
 /* ---- triggers ---- */
 
+/* How old a checkpoint may be in the file when nothing else is written (S14): what a crash then
+ * repeats is 10 ms of events, and a commit takes many calls along. */
+static const uint64_t checkpoint_ns = 10000000;
+
 static const hr_node *kind_of(const hr_node *map, bool is_trigger, const char **out_kind) {
     for (const hr_node *child = map->child; child != NULL; child = child->next) {
         const char *key = child->key;
@@ -329,7 +333,8 @@ static hr_code build_feeds(hr_engine *e, hr_error *err) {
     hr_dispatch_options options = {.note = hr_history_note,
                                    .note_data = e->history,
                                    .dead_count = e->dead_count,
-                                   .dead_max = e->dead_max};
+                                   .dead_max = e->dead_max,
+                                   .checkpoint_ns = checkpoint_ns};
     e->dispatch = hr_dispatch_new(&options);
     for (size_t i = 0; code == HR_OK && i < e->trigger_count; i++) {
         engine_trigger *t = &e->triggers[i];

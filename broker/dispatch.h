@@ -216,6 +216,9 @@ typedef struct hr_dispatch_options {
     uint64_t dead_count,
         dead_max;           /* dead letters at start; at the limit the functions stall (S12) */
     uint32_t window_events; /* 0: HR_WINDOW_EVENTS */
+    /* A checkpoint that goes without rows and results waits until the last such is so old: S14's
+     * interval. 0: none waits. */
+    uint64_t checkpoint_ns;
 } hr_dispatch_options;
 
 hr_dispatch *hr_dispatch_new(const hr_dispatch_options *options);

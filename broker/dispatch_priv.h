@@ -187,7 +187,8 @@ struct hr_dispatch {
     uint64_t units_out;
     bool is_draining;
     uint64_t now_ns, chance, wake_ns;
-    uint64_t window; /* events of a cursor at which it takes no more */
+    uint64_t flushed_ns; /* checkpoints alone were last written */
+    uint64_t window;     /* events of a cursor at which it takes no more */
     int64_t real_us;
     /* The wall clock without its jumps since the start (S11): what all ages and due times in memory
      * count by. Rows hold real time: hr_dispatch_real_ms(). */

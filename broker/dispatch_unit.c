@@ -304,12 +304,26 @@ bool hr_cursor_can_flush(const cursor *c) {
     return (c->is_begun || c->low > 0) && !c->feed->is_fenced;
 }
 
+/* What moves nothing but a checkpoint: the later it is written, the more it takes along. */
+static bool can_wait(const hr_dispatch *d, const cursor *c) {
+    return c->building == NULL && !d->is_draining && !c->feed->is_revoked && !c->is_removed;
+}
+
 /* One unit a cursor at a time: while it is on its way the next one fills. */
 void hr_cursors_flush(hr_dispatch *d) {
+    uint64_t due_ns = d->flushed_ns + d->options.checkpoint_ns;
+    bool is_due = d->flushed_ns == 0 || d->now_ns >= due_ns;
     for (function *f = d->functions; f != NULL; f = f->next) {
         for (cursor *c = f->cursors; c != NULL; c = c->next_of_function) {
-            if (c->is_dirty && c->running == NULL && hr_cursor_can_flush(c)) {
+            if (!c->is_dirty || c->running != NULL || !hr_cursor_can_flush(c)) {
+                continue;
+            }
+            if (is_due || !can_wait(d, c)) {
                 flush_cursor(d, c);
+                d->flushed_ns = is_due ? d->now_ns : d->flushed_ns;
+            } else {
+                hr_cursor_advance(c); /* its window does not wait */
+                hr_dispatch_wake_at(d, due_ns);
             }
         }
     }

@@ -136,6 +136,7 @@ typedef struct sim {
     uint64_t now_ns, wake_ns, chance, ballast_bytes;
     int64_t real_us;
     uint32_t window;
+    uint64_t checkpoint_ns;
     sim_phase phase;
     /* what is told at a start */
     hr_counters counters[SIM_FUNCTIONS + 1][SIM_FEEDS];

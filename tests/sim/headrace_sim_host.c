@@ -412,7 +412,8 @@ static hr_code build(sim *s, hr_error *err) {
     hr_dispatch_options options = {.note = sim_check_note,
                                    .note_data = s,
                                    .dead_count = s->dead_count,
-                                   .window_events = s->window};
+                                   .window_events = s->window,
+                                   .checkpoint_ns = s->checkpoint_ns};
     s->dispatch = hr_dispatch_new(&options);
     hr_code code = HR_OK;
     for (uint32_t i = 0; code == HR_OK && i < SIM_FEEDS; i++) {

@@ -154,6 +154,7 @@ void sim_world(sim *s) {
         s->pull[i].exists = (taken >> (SIM_PUSH + i) & 1) != 0;
     }
     s->window = sim_chance(s, 2) == 0 ? 0 : 8;
+    s->checkpoint_ns = sim_chance(s, 2) == 0 ? 0 : 10000000;
     s->now_ns = 1000000000;
     s->real_us = INT64_C(1767225600000000);
     s->ballast_bytes = sim_chance(s, 16) == 0 ? 64 << 10 : 0;

@@ -62,7 +62,8 @@ void fx_start(fixture *fx) {
                                    .note_data = fx,
                                    .dead_max = fx->dead_max,
                                    .dead_count = fx->dead_rows,
-                                   .window_events = fx->window};
+                                   .window_events = fx->window,
+                                   .checkpoint_ns = (uint64_t)fx->checkpoint_ms * 1000000};
     fx->d = hr_dispatch_new(&options);
     for (uint32_t feed = 1; feed < FX_PULL; feed++) {
         hr_feed_policy policy = {.id = feed,

@@ -74,7 +74,7 @@ typedef struct fixture {
     bool dedupe, keep_order;
     uint64_t max_bytes, dead_max, seed;
     uint64_t max_offer; /* of FX_IN alone; 0: max_bytes */
-    uint32_t window;
+    uint32_t window, checkpoint_ms;
     const char *attribute; /* events carry it, as number; NULL: none */
     uint32_t number;
     int64_t jump_ms;    /* of the wall clock */

@@ -30,6 +30,38 @@ static void s1_a_tick_and_its_instant_are_one_unit(void **state) {
     fx_free(fx);
 }
 
+static void s14_a_checkpoint_alone_waits_for_the_next_and_takes_more_along(void **state) {
+    (void)state;
+    fixture *fx = fx_one();
+    fx->checkpoint_ms = 10;
+    fx_start(fx);
+    fx_offer(fx, 1, 1, 1, 0);
+    fx_settle_store(fx);
+    fx_wake(fx, 10);
+    fx_ok(fx);
+    assert_int_equal(fx->unit_count, 1); /* the last one is old enough */
+    fx_settle_store(fx);
+    fx_offer(fx, 2, 2, 1, 0);
+    fx_settle_store(fx);
+    fx_ok(fx);
+    assert_int_equal(fx->unit_count, 0);
+    fx_offer(fx, 3, 3, 1, 0);
+    fx_settle_store(fx);
+    fx_ok(fx);
+    assert_int_equal(fx->unit_count, 0);
+    assert_int_equal(fx->wake_ns, (fx->now_ms + 10) * 1000000);
+    fx_wake(fx, 10);
+    assert_int_equal(fx->unit_count, 1);
+    assert_int_equal(fx->units[0]->low, 4);
+    fx_settle_store(fx);
+    fx_offer(fx, 4, 4, 1, 0);
+    fx_settle_store(fx);
+    fx_fail(fx, 0, 0, HR_OUTCOME_RETRY);
+    assert_int_equal(fx->unit_count, 1); /* a row waits for nothing */
+    assert_int_equal(fx->units[0]->row_count, 1);
+    fx_free(fx);
+}
+
 /* Function 1 gives results, function 2 takes them. */
 static fixture *with_results(void) {
     fixture *fx = fx_one();
@@ -332,6 +364,7 @@ static void s15_counters_stand_in_the_unit_that_causes_them(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(s1_a_tick_and_its_instant_are_one_unit),
+        cmocka_unit_test(s14_a_checkpoint_alone_waits_for_the_next_and_takes_more_along),
         cmocka_unit_test(s1_results_stand_in_the_unit_that_settles_their_cause),
         cmocka_unit_test(s2_only_unsettled_bytes_stop_the_intake),
         cmocka_unit_test(s2_a_function_is_not_called_while_its_results_have_no_room),

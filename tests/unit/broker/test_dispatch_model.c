@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 static void set_up(fixture *fx, uint64_t seed) {
+    fx->checkpoint_ms = seed % 3 == 0 ? 10 : 0;
     fx->seed = seed;
     fx->random ^= seed * 0x9E3779B97F4A7C15u;
     hr_retry retry = {.attempts = 3, .min_ms = 10, .max_ms = 100, .max_age_ms = -1};
