@@ -48,6 +48,7 @@ static json_t *totals_of(const hr_found *found) {
                         json_integer((json_int_t)(c->deliveries - settled - found->pending)));
     json_object_set_new(json, "attempts", hr_count_json(c->attempts));
     json_object_set_new(json, "results", hr_count_json(c->results));
+    json_object_set_new(json, "replays", hr_count_json(c->replays));
     return json;
 }
 

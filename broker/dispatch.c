@@ -422,7 +422,6 @@ static void add_counters(hr_counters *sum, const hr_counters *more) {
     sum->expired += more->expired;
     sum->attempts += more->attempts;
     sum->results += more->results;
-    sum->replays += more->replays;
 }
 
 void hr_dispatch_function_stats(const hr_dispatch *d, uint32_t id, hr_function_stats *out) {

@@ -38,9 +38,10 @@ typedef struct hr_store_options {
 
 /* What a function has done with a feed, absolute. A feed has counters too (function 0): received is
  * counted by the store as events are appended; duplicates and malformed of a unit with function 0
- * are what to add, since such a unit may be refused while later ones stand. Deliveries of a journal
- * feed are counted by the store as its events are appended and come on top of those named here in
- * HR_READ_TOTALS; those of a pull feed are counted by who submits. */
+ * are what to add, since such a unit may be refused while later ones stand; replays are
+ * counted by the store, in the unit that ends a letter so. Deliveries of a journal feed are counted
+ * by the store as its events are appended and come on top of those named here in HR_READ_TOTALS;
+ * those of a pull feed are counted by who submits. */
 typedef struct hr_counters {
     uint64_t received, duplicates, malformed;
     uint64_t deliveries, delivered, filtered, dropped, dead, expired;

@@ -179,6 +179,7 @@ static hr_code total_feed(hr_store *store, sqlite3_stmt *row, hr_found *found) {
     hr_code code = HR_OK;
     if (feed != NULL && !feed->pull) {
         counters.deliveries += feed->base - hr_store_column_u64(row, 4);
+        counters.replays += feed->counters.replays;
         code = count_rows(store, NULL, feed->id, hr_store_column_u64(row, 2), &rows);
         found->pending += rows > settled ? rows - settled : 0;
     }

@@ -262,6 +262,16 @@ static hr_code write_row(hr_store *store, const hr_row *row) {
     return hr_store_run(store, statement);
 }
 
+/* Each is a delivery that the unit appends (S12). */
+static uint64_t count_replays(const hr_unit *unit) {
+    uint64_t count = 0;
+    for (size_t i = 0; i < unit->row_count; i++) {
+        const hr_row *row = &unit->rows[i];
+        count += row->kind == HR_ROW_DEAD_END && row->state == HR_DEAD_REPLAYED;
+    }
+    return count;
+}
+
 static hr_code write_unit(hr_store *store, const hr_unit *unit, int64_t now_ms) {
     hr_code code = HR_OK;
     for (size_t i = 0; code == HR_OK && i < unit->append_count; i++) {
@@ -271,6 +281,7 @@ static hr_code write_unit(hr_store *store, const hr_unit *unit, int64_t now_ms) 
         store_feed *feed = hr_store_feed(store, unit->feed);
         feed->counters.duplicates += unit->counters.duplicates;
         feed->counters.malformed += unit->counters.malformed;
+        feed->counters.replays += count_replays(unit);
         feed->is_dirty = true;
     } else if (code == HR_OK && unit->has_checkpoint) {
         code = write_checkpoint(store, unit);

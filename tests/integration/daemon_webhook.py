@@ -348,11 +348,17 @@ def answers_of_a_peer_decide(daemon):
 # ---- looking and repairing ----
 
 
+def replays(daemon):
+    return next(one["replays"] for one in daemon.ask("status")["functions"] if one["name"] == "act")
+
+
 def dead_letters_are_replayed_and_dropped(daemon):
     id_ = act(daemon, "dead")
     note(daemon, id_, "act", "dead")
     number = letter(daemon, id_)["dead"]
+    before = replays(daemon)
     assert daemon.ask("dlq", "replay", number) == {"replayed": 1}
+    assert replays(daemon) == before + 1
     again = wait(lambda: [one for one in daemon.ask("dlq", "ls")["dead"]
                           if one["id"] == id_ and one["dead"] != number and one["state"] == "dead"],
                  "the replay")

@@ -111,8 +111,23 @@ static void s5_a_fenced_unit_leaves_nothing_and_its_neighbours_stand(void **stat
     hr_batch_unref(in);
 }
 
+static uint64_t replays_of(world *w, uint32_t function) {
+    uint64_t replays = UINT64_MAX;
+    hr_read totals = {.kind = HR_READ_TOTALS};
+    fixture_read(w->store, &totals);
+    for (size_t i = 0; i < totals.found_count; i++) {
+        if (totals.found[i].row.function == function) {
+            replays = totals.found[i].counters.replays;
+        }
+    }
+    hr_read_fini(&totals);
+    return replays;
+}
+
 static void s12_a_replay_ends_its_dead_letter_in_one_unit_or_not_at_all(void **state) {
     world *w = *state;
+    hr_unit taken = {.function = w->one, .feed = w->in, .has_checkpoint = true, .low = 1};
+    assert_int_equal(fixture_commit(w->store, &taken), HR_OK);
     hr_row dead = {.kind = HR_ROW_DEAD,
                    .function = w->one,
                    .feed = w->in,
@@ -128,10 +143,12 @@ static void s12_a_replay_ends_its_dead_letter_in_one_unit_or_not_at_all(void **s
     assert_int_not_equal(fixture_commit(w->store, &replay), HR_OK);
     assert_int_equal(count(w, HR_READ_DEAD, 0), 1);
     assert_int_equal(count(w, HR_READ_JOURNAL, w->in), 0);
+    assert_int_equal(replays_of(w, w->one), 0);
     again->position[1] = 2;
     assert_int_equal(fixture_commit(w->store, &replay), HR_OK);
     assert_int_equal(count(w, HR_READ_DEAD, 0), 0);
     assert_int_equal(count(w, HR_READ_JOURNAL, w->in), 2);
+    assert_int_equal(replays_of(w, w->one), 1);
     hr_batch_unref(again);
 }
 
