@@ -11,6 +11,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 enum { DEFAULT_GRACE_MS = 30000 };
@@ -199,9 +200,20 @@ static hr_code run(hr_daemon *d, hr_error *err) {
     return d->has_failed ? hr_fail(err, HR_E_STORE_IO, 0, "the state cannot be written") : HR_OK;
 }
 
+/* As many open files as may be: a connection is one. Nothing here uses select(), and workers get a
+ * limit of their own. */
+static void allow_files(void) {
+    struct rlimit files;
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+        files.rlim_cur = files.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &files);
+    }
+}
+
 hr_code hr_daemon_run(const hr_daemon_options *options, hr_error *err) {
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN); /* a file size limit is an error of write(), not an end */
+    allow_files();
     hr_daemon d = {.options = options};
     d.loop = hr_loop_new();
     hr_code code = hr_spawner_start(d.loop, err); /* before anything grows */

@@ -14,7 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { TLS_FILE_MAX = 1 << 20, CONNECTIONS = 10000, TIMEOUT_S = 30, THREADS_MAX = 4 };
+enum { TLS_FILE_MAX = 1 << 20, CONNECTIONS = 20000, TIMEOUT_S = 30, THREADS_MAX = 4 };
 
 static void on_message(hr_message *message);
 
@@ -93,11 +93,13 @@ static hr_code read_file(const char *path, hr_buffer *out, hr_error *err) {
     return HR_OK;
 }
 
-/* How many of the connections wished for the open-file limit allows. */
+/* How many of the connections wished for the open-file limit allows; a sixteenth of the files, 128
+ * at least, is for all else that the daemon does. */
 static unsigned allowed_connections(uint32_t wished) {
     struct rlimit limit;
     if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY) {
-        uint64_t free_files = limit.rlim_cur > 256 ? limit.rlim_cur - 128 : limit.rlim_cur / 2;
+        uint64_t files = limit.rlim_cur, others = files / 16 > 128 ? files / 16 : 128;
+        uint64_t free_files = files > 2 * others ? files - others : files / 2;
         return (unsigned)(wished < free_files ? wished : free_files);
     }
     return wished;
@@ -125,15 +127,17 @@ static hr_code start_daemon(hr_http_server *server, const char *cert, const char
         server->tls_key = key_text;
     }
     extra[count] = (struct MHD_OptionItem){MHD_OPTION_END, 0, NULL};
+    unsigned connections = allowed_connections(server->connections);
+    server->peer_max = connections - (connections < 128 ? 1 : connections / 64);
     unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG;
     server->daemon = MHD_start_daemon(
         flags | (cert == NULL ? 0U : (unsigned)MHD_USE_TLS), 0, NULL, NULL, hr_http_on_access,
         server, MHD_OPTION_EXTERNAL_LOGGER, say, server, MHD_OPTION_LISTEN_SOCKET, server->fd,
         MHD_OPTION_NOTIFY_CONNECTION, hr_http_on_connection, server, MHD_OPTION_NOTIFY_COMPLETED,
         hr_http_on_completed, server, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HR_HTTP_POOL,
-        MHD_OPTION_CONNECTION_LIMIT, allowed_connections(server->connections),
-        MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)server->timeout_s, MHD_OPTION_STRICT_FOR_CLIENT, 1,
-        MHD_OPTION_ARRAY, extra, MHD_OPTION_END);
+        MHD_OPTION_CONNECTION_LIMIT, connections, MHD_OPTION_CONNECTION_TIMEOUT,
+        (unsigned)server->timeout_s, MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_ARRAY, extra,
+        MHD_OPTION_END);
     if (server->daemon == NULL) {
         return hr_fail(err, HR_E_IO, 0, "listen on %s: %s", server->listen,
                        server->said[0] == 0 ? "the HTTP server does not start" : server->said);
@@ -255,7 +259,7 @@ static void on_message(hr_message *message) {
         (hr_http_server *)(void *)((char *)message - offsetof(hr_http_server, message));
     pthread_mutex_lock(&server->mutex);
     server->is_posted = false;
-    bool is_freed = server->is_freed, has_peers = server->peers != NULL;
+    bool is_freed = server->is_freed, has_peers = server->oldest != NULL;
     HR_ASSERT(server->taken == NULL);
     server->taken = server->arrived;
     server->arrived = NULL;
@@ -266,7 +270,7 @@ static void on_message(hr_message *message) {
         return;
     }
     if (has_peers && !server->is_looking) {
-        uint64_t every_ms = (uint64_t)server->timeout_s * 250;
+        uint64_t every_ms = (uint64_t)server->timeout_s * 100;
         server->is_looking = true;
         hr_timer_start(server->slow, every_ms, every_ms);
     }

@@ -18,8 +18,8 @@ typedef struct hr_http_request hr_http_request;
 typedef struct hr_http_options {
     const char *listen;             /* "127.0.0.1:7080", "[::1]:0"; port 0: any */
     const char *tls_cert, *tls_key; /* PEM files, NULL: no TLS */
-    uint32_t connections;           /* most at once; 0: 10,000 */
-    uint32_t timeout_s;             /* idle and header timeout; 0: 30 */
+    uint32_t connections;           /* most at once; 0: 20,000; fewer if files are */
+    uint32_t timeout_s;             /* of an idle connection; 0: 30; header lines: a third */
     int take_fd;                    /* a socket that listens there already; 0: none */
 } hr_http_options;
 

@@ -70,9 +70,11 @@ struct hr_http_server {
     pthread_mutex_t mutex;         /* guards all below */
     pthread_cond_t answered;       /* handed became 0 */
     hr_http_request *arrived, **arrived_last;
-    hr_message message; /* posted while is_posted */
-    uint32_t handed;    /* given to the loop and not yet over */
-    struct peer *peers; /* every connection */
+    hr_message message;            /* posted while is_posted */
+    uint32_t handed;               /* given to the loop and not yet over */
+    struct peer *newest, *oldest;  /* connections, but for those that were ended */
+    uint32_t peer_count, peer_max; /* max: set at start */
+    uint64_t ended_early;          /* since the loop looked */
     bool is_posted, is_stopping, is_freed;
     char said[200]; /* the library's last words, for the error of start */
 };
@@ -103,6 +105,9 @@ typedef enum hr_http_waiting {
     HR_HTTP_WAIT_NEXT /* the next request */
 } hr_http_waiting;
 void hr_http_expect(hr_http_request *request, hr_http_waiting what);
+
+/* Bytes of the body came: it may take a second more for each 1,000 of them. */
+void hr_http_came(hr_http_request *request, size_t bytes);
 
 /* microhttpd's callback for each connection; its threads. */
 void hr_http_on_connection(void *data, struct MHD_Connection *connection, void **context,

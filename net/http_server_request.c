@@ -212,6 +212,7 @@ enum MHD_Result hr_http_on_access(void *data, struct MHD_Connection *connection,
     if (*upload_size > 0) {
         size_t size = *upload_size;
         *upload_size = 0;
+        hr_http_came(request, size);
         return take_body(request, upload, size) ? MHD_YES : MHD_NO;
     }
     if (request->verdict != 0) {

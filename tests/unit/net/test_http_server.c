@@ -303,18 +303,18 @@ static void stop_answers_open_requests_503(void **state) {
 
 typedef struct dripping {
     int port;
+    const char *head;
     uint64_t lasted_ms; /* until the server closed the connection */
 } dripping;
 
-/* Sends one byte of a header line every 100 ms, so that the connection is never silent. */
+/* Sends one byte more every 100 ms, so that the connection is never silent. */
 static void drip(void *data) {
     dripping *self = data;
     uint64_t begin_ns = hr_mono_ns();
     int fd = raw_connect(self->port);
     struct timeval tick = {.tv_usec = 100000};
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tick, sizeof tick);
-    const char *head = "POST /echo HTTP/1.1\r\nX-Word: ";
-    send(fd, head, strlen(head), MSG_NOSIGNAL);
+    send(fd, self->head, strlen(self->head), MSG_NOSIGNAL);
     for (int i = 0; i < 100; i++) {
         char byte;
         if (send(fd, "a", 1, MSG_NOSIGNAL) != 1 || recv(fd, &byte, 1, 0) == 0) {
@@ -327,15 +327,63 @@ static void drip(void *data) {
 
 static void a_connection_that_drips_is_ended(void **state) {
     bench *self = *state;
-    hr_http_options options = {.listen = "127.0.0.1:0", .timeout_s = 1};
+    static const char *const heads[] = {
+        "POST /echo HTTP/1.1\r\nX-Word: ",
+        "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n"};
+    for (size_t i = 0; i < sizeof heads / sizeof heads[0]; i++) {
+        hr_http_options options = {.listen = "127.0.0.1:0", .timeout_s = 1};
+        hr_http_server *server = hr_http_server_new(self->loop, &options);
+        hr_error err = {0};
+        assert_int_equal(hr_http_route(server, "/echo", 1000, 0, echo, self, &err), HR_OK);
+        assert_int_equal(hr_http_server_start(server, &err), HR_OK);
+        dripping slow = {.port = hr_http_server_port(server), .head = heads[i]};
+
+        raw_with_loop(self->loop, drip, &slow);
+
+        assert_in_range(slow.lasted_ms, 900, 6000); /* unchecked it would last 10 s */
+        hr_http_server_free(server);
+    }
+}
+
+enum { CROWD = 12, PLACES = 4 };
+
+typedef struct queue {
+    int port;
+    size_t ended;
+    raw_exchange late;
+} queue;
+
+/* More connections than there are places, none of which says anything; then a request. */
+static void come_in_crowds(void *data) {
+    queue *self = data;
+    int fds[CROWD];
+    for (size_t i = 0; i < CROWD; i++) {
+        fds[i] = raw_connect(self->port);
+        HR_ASSERT(fds[i] >= 0);
+    }
+    self->late = (raw_exchange){.port = self->port, .head = "POST /echo HTTP/1.1\r\nHost: x\r\n"};
+    self->late.body = "here";
+    raw_run(&self->late);
+    for (size_t i = 0; i < CROWD; i++) {
+        char byte;
+        self->ended += recv(fds[i], &byte, 1, MSG_DONTWAIT) == 0 ? 1 : 0;
+        close(fds[i]);
+    }
+}
+
+static void who_waits_longest_makes_room_in_a_crowd(void **state) {
+    bench *self = *state;
+    hr_http_options options = {.listen = "127.0.0.1:0", .connections = PLACES};
     hr_http_server *server = hr_http_server_new(self->loop, &options);
     hr_error err = {0};
+    assert_int_equal(hr_http_route(server, "/echo", 1000, 0, echo, self, &err), HR_OK);
     assert_int_equal(hr_http_server_start(server, &err), HR_OK);
-    dripping slow = {.port = hr_http_server_port(server)};
+    queue late = {.port = hr_http_server_port(server)};
 
-    raw_with_loop(self->loop, drip, &slow);
+    raw_with_loop(self->loop, come_in_crowds, &late);
 
-    assert_in_range(slow.lasted_ms, 900, 6000); /* unchecked it would last 10 s */
+    assert_int_equal(late.late.status, 200); /* without room it had waited in vain for 10 s */
+    assert_in_range(late.ended, CROWD - PLACES, CROWD);
     hr_http_server_free(server);
 }
 
@@ -480,6 +528,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(stop_answers_open_requests_503, set_up, tear_down),
         cmocka_unit_test_setup_teardown(stop_under_load_ends_every_request, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_connection_that_drips_is_ended, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(who_waits_longest_makes_room_in_a_crowd, set_up, tear_down),
         cmocka_unit_test_setup_teardown(big_bodies_arrive_whole, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_port_in_use_is_said_in_one_line, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_path_is_taken_once, set_up, tear_down),
