@@ -58,12 +58,7 @@ hr_place config_text_place(const loading *load, const hr_node *node, int offset,
         return whole;
     }
     uint8_t quote = file.bytes[at];
-    bool is_block = quote == '|' || quote == '>';
-    if (is_block) {
-        while (at < file.size && file.bytes[at] != '\n') {
-            at++;
-        }
-    } else if (quote == '"' || quote == '\'') {
+    if (quote == '"' || quote == '\'') {
         at++;
     }
     for (size_t i = 0; i <= (size_t)offset; i++) {
@@ -194,10 +189,9 @@ static void take_path(loading *load, char *take_text) {
 }
 
 static int is_yaml_file(const struct dirent *entry) {
-    size_t size = strlen(entry->d_name);
-    return entry->d_name[0] != '.' && size > 5 &&
-           (strcmp(entry->d_name + size - 5, ".yaml") == 0 ||
-            strcmp(entry->d_name + size - 4, ".yml") == 0);
+    const char *dot = strrchr(entry->d_name, '.');
+    return entry->d_name[0] != '.' && dot != NULL &&
+           (strcmp(dot, ".yaml") == 0 || strcmp(dot, ".yml") == 0);
 }
 
 static void expand_path(loading *load, const char *path) {

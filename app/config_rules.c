@@ -17,6 +17,12 @@ static bool is_known(const hr_node *node) {
     return node != NULL && node->kind == HR_NODE_TEXT && node->number != CONFIG_UNKNOWN;
 }
 
+/* The first member of the map under key; NULL: there is none, or it is no map (said already). */
+static const hr_node *first_of_map(const hr_node *map, const char *key) {
+    const hr_node *node = hr_node_get(map, key);
+    return node != NULL && node->kind == HR_NODE_MAP ? node->child : NULL;
+}
+
 /* --- names and chains --- */
 
 static void check_names(loading *load) {
@@ -193,9 +199,7 @@ static void check_hook(loading *load, const hr_node *trigger, const hr_node *hoo
 }
 
 static void check_kafka(loading *load, const hr_node *kafka) {
-    const hr_node *properties = hr_node_get(kafka, "properties");
-    for (const hr_node *item = properties == NULL ? NULL : properties->child; item != NULL;
-         item = item->next) {
+    for (const hr_node *item = first_of_map(kafka, "properties"); item != NULL; item = item->next) {
         const char *reason = config_owned_reason(item->key);
         if (reason != NULL) {
             hr_diagnostic *said = hr_diagnose(load->diags, config_key_place(item),
@@ -405,8 +409,7 @@ static void check_function(loading *load, const hr_node *function) {
         hr_diagnostic_note(said, "write `isolation: none` if its crash may be the daemon's; else "
                                  "let it speak the worker protocol (`exec:`)");
     }
-    const hr_node *env = hr_node_get(function, "env");
-    for (const hr_node *item = env == NULL ? NULL : env->child; item != NULL; item = item->next) {
+    for (const hr_node *item = first_of_map(function, "env"); item != NULL; item = item->next) {
         if (item->key[0] == '\0' || strchr(item->key, '=') != NULL) {
             (void)hr_diagnose(load->diags, config_key_place(item), "this is no name of a variable");
         }

@@ -90,6 +90,12 @@ void hr_dispatch_free(hr_dispatch *take_dispatch) {
     if (d == NULL) {
         return;
     }
+    for (unit_box *unit = d->waiting, *next = NULL; unit != NULL; unit = next) {
+        next = unit->next;
+        if (unit->cursor == NULL) { /* else: the cursor's */
+            hr_unit_free(unit);
+        }
+    }
     for (function *f = d->functions, *next = NULL; f != NULL; f = next) {
         next = f->next;
         free_function(f);
@@ -398,8 +404,13 @@ void hr_dispatch_step(hr_dispatch *d, const hr_input *input, hr_output *out) {
 }
 
 bool hr_dispatch_is_idle(const hr_dispatch *d) {
-    if (d->units_out > 0 || d->waiting != NULL) {
+    if (d->units_out > 0) {
         return false;
+    }
+    for (const unit_box *unit = d->waiting; unit != NULL; unit = unit->next) {
+        if (unit->refused == 0) { /* else: it may never stand; what it settles comes again */
+            return false;
+        }
     }
     for (const function *f = d->functions; f != NULL; f = f->next) {
         if (f->running > 0) {

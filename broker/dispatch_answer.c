@@ -91,10 +91,17 @@ static void keep_drop(hr_dispatch *d, function *f, const item *it, hr_slice why)
     row->text = hr_unit_copy(unit, why);
 }
 
+/* The function is well when it judges an event, whatever it finds: one that is bad is no failure of
+ * the function. */
+static bool is_verdict(const hr_exception *exception) {
+    return exception == NULL || exception->outcome == HR_OUTCOME_DROP ||
+           exception->outcome == HR_OUTCOME_DEAD;
+}
+
 /* Each event of a call that was answered event by event. Returns how many are to be called again
  * (their indexes in again). */
 static uint32_t apply(hr_dispatch *d, function *f, call_box *box, const hr_answer *answer,
-                      uint16_t *again, uint64_t *ok, bool *out_any_ok) {
+                      uint16_t *again, uint64_t *ok, bool *out_is_well) {
     uint64_t failed[HR_BATCH_MAX];
     uint32_t failed_count = 0, again_count = 0;
     size_t at = 0;
@@ -105,7 +112,7 @@ static uint32_t apply(hr_dispatch *d, function *f, call_box *box, const hr_answe
             exception = &answer->exceptions[at++];
         }
         if (is_given_away(it)) {
-            *out_any_ok = *out_any_ok || exception == NULL;
+            *out_is_well = *out_is_well || is_verdict(exception);
             continue;
         }
         uint64_t key = hr_chain_key(f, it->key_hash);
@@ -115,14 +122,13 @@ static uint32_t apply(hr_dispatch *d, function *f, call_box *box, const hr_answe
             failed[failed_count++] = key;       /* and so do those behind it */
             continue;
         }
+        *out_is_well = *out_is_well || is_verdict(exception);
         if (exception == NULL) {
             ok[i / 64] |= (uint64_t)1 << (i % 64);
-            *out_any_ok = true;
             deliver(d, f, box, it);
         } else if (exception->outcome == HR_OUTCOME_DROP) {
             it->cursor->counters.attempts++;
             it->cursor->counters.dropped++;
-            *out_any_ok = true;
             hr_dispatch_note(d, HR_NOTE_DROPPED, it->cursor, it->batch, it->index,
                              it->batch->position[it->index], it->attempt + 1u, exception->why, 0,
                              d->now_ns - box->started_ns);
@@ -171,8 +177,8 @@ static void call_again(hr_dispatch *d, function *f, call_box *box, const uint16_
     }
 }
 
-static void note_health(hr_dispatch *d, function *f, hr_code failure, bool any_ok) {
-    if (any_ok) {
+static void note_health(hr_dispatch *d, function *f, hr_code failure, bool is_well) {
+    if (is_well) {
         f->streak = 0;
         f->pause_ns = 0;
     } else if (++f->streak >= HR_STREAK_PAUSES || failure == HR_E_CALL_UNSTARTED) {
@@ -192,7 +198,7 @@ void hr_call_answered(hr_dispatch *d, const hr_answer *answer) {
     uint16_t again[HR_BATCH_MAX];
     uint32_t again_count = 0;
     uint64_t ok[HR_BATCH_MAX / 64] = {0};
-    bool any_ok = false;
+    bool is_well = false;
     hr_calls_unlist(d, box);
     for (uint32_t i = 0; i < box->call.count && !box->is_orphan; i++) {
         if (box->items[i].parked != NULL) {
@@ -201,9 +207,9 @@ void hr_call_answered(hr_dispatch *d, const hr_answer *answer) {
     }
     if (box->is_orphan) {
         end_orphan(box);
-        any_ok = answer->failure == HR_OK;
+        is_well = answer->failure == HR_OK;
     } else if (answer->failure == HR_OK) {
-        again_count = apply(d, f, box, answer, again, ok, &any_ok);
+        again_count = apply(d, f, box, answer, again, ok, &is_well);
         keep_results(f, box->items[0].cursor, answer, ok);
     } else if (answer->failure == HR_E_CALL_UNSTARTED || box->call.count > 1) {
         for (uint32_t i = 0; i < box->call.count; i++) {
@@ -213,7 +219,7 @@ void hr_call_answered(hr_dispatch *d, const hr_answer *answer) {
     } else if (!is_given_away(&box->items[0])) {
         retry(d, f, &box->items[0], -1, answer->why);
     }
-    note_health(d, f, answer->failure, any_ok);
+    note_health(d, f, answer->failure, is_well);
     call_again(d, f, box, again, again_count);
     box->next = f->free_calls;
     f->free_calls = box;

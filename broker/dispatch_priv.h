@@ -96,7 +96,8 @@ typedef struct unit_box {
     hr_seen *seen;
     size_t seen_count;
     uint64_t sequence, events, bytes;
-    uint64_t retry_ns; /* after a full disk */
+    uint64_t retry_ns; /* after a full disk, or a refusal of its own */
+    uint32_t refused;  /* how often in a row by the store for a fault of its own */
     struct unit_box *next;
 } unit_box;
 
@@ -117,7 +118,8 @@ struct cursor {
     uint64_t window; /* events in spans */
     range *ranges;
     size_t range_count, range_at;
-    hr_batch *stash; /* read from the store, next to be taken */
+    hr_batch *stash;       /* read from the store, next to be taken */
+    uint64_t read_from_ns; /* a read failed: the next one not before */
     hr_counters counters;
     unit_box *building, *running;
     uint64_t built, done;                                /* sequence numbers of its units */
@@ -170,6 +172,7 @@ struct function {
     uint32_t streak; /* failed calls in a row */
     uint64_t paused_until_ns, pause_ns;
     const char *stalled;
+    uint32_t refused;     /* units that the store refuses and that are tried again */
     feed *results;        /* NULL: nobody takes them */
     uint64_t result_peak; /* bytes of the largest results of one call so far */
     bool is_ended;        /* removed, and that is on its way to the store or done */

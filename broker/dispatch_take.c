@@ -5,6 +5,8 @@
 
 #include <stdio.h>
 
+#define READ_PAUSE_NS UINT64_C(1000000000)
+
 void hr_lane_push(function *f, uint32_t index, const item *what, bool at_front, uint64_t now_ns) {
     lane *l = &f->lanes[index];
     if (l->count == l->capacity) {
@@ -194,6 +196,10 @@ static hr_batch *next_batch(hr_dispatch *d, cursor *c) {
     if (f->policy.pull) {
         return NULL; /* cannot be below the ring: all functions move together */
     }
+    if (c->read_from_ns > d->now_ns) {
+        hr_dispatch_wake_at(d, c->read_from_ns);
+        return NULL;
+    }
     c->is_reading = true;
     hr_action *act = hr_dispatch_act(d, HR_DO_READ, c->function->policy.id, f->policy.id);
     act->read.parked = false;
@@ -203,6 +209,9 @@ static hr_batch *next_batch(hr_dispatch *d, cursor *c) {
 }
 
 static const char *why_stalled(const hr_dispatch *d, const function *f) {
+    if (f->refused > 0) {
+        return "the store refuses what it settled; the log says why";
+    }
     if (d->options.dead_max > 0 && d->options.dead_count >= d->options.dead_max) {
         return "the dead letters are full (settings.dead.max_count): drop or replay some";
     }
@@ -297,7 +306,8 @@ void hr_cursor_read(hr_dispatch *d, const hr_input *input) {
         return;
     }
     if (input->read.result != HR_OK) {
-        return; /* the engine stops on a store that cannot be read */
+        c->read_from_ns = d->now_ns + READ_PAUSE_NS;
+        return;
     }
     /* nothing readable below: go on after the corrupt ones, or where memory begins */
     uint64_t next = c->feed->ring_floor;

@@ -3,6 +3,9 @@
 #include "broker/dispatch_priv.h"
 #include "core/mutant.h"
 
+#define RETRY_MIN_NS UINT64_C(1000000000)
+#define RETRY_MAX_NS UINT64_C(60000000000)
+
 unit_box *hr_unit_new(void) {
     return hr_alloc(sizeof(unit_box));
 }
@@ -353,6 +356,24 @@ static void settle_done(hr_dispatch *d, unit_box *unit) {
     }
 }
 
+/* What settles is kept and tried again: after a full disk each second; what the store refuses for
+ * itself (a corrupt page, a table changed by hand) ever more rarely, while its function stands. */
+static void wait_for_store(hr_dispatch *d, unit_box *unit, hr_code result) {
+    uint64_t wait_ns = RETRY_MIN_NS;
+    if (result != HR_E_STORE_FULL) {
+        if (unit->refused == 0 && unit->cursor != NULL) {
+            unit->cursor->function->refused++;
+        }
+        for (uint32_t i = 0; i < unit->refused && wait_ns < RETRY_MAX_NS; i++) {
+            wait_ns *= 2;
+        }
+        unit->refused++;
+    }
+    unit->retry_ns = d->now_ns + (wait_ns < RETRY_MAX_NS ? wait_ns : RETRY_MAX_NS);
+    unit->next = d->waiting;
+    d->waiting = unit;
+}
+
 void hr_unit_done(hr_dispatch *d, unit_box *unit, hr_code result) {
     HR_ASSERT(d->units_out > 0);
     d->units_out--;
@@ -371,6 +392,8 @@ void hr_unit_done(hr_dispatch *d, unit_box *unit, hr_code result) {
     }
     cursor *c = unit->cursor;
     if (result == HR_OK || result == HR_E_FENCED || result == HR_E_STOPPING) {
+        HR_ASSERT(c != NULL);
+        c->function->refused -= unit->refused > 0 ? 1 : 0;
         c->running = NULL;
         c->done = unit->sequence;
         if (result == HR_OK) {
@@ -379,9 +402,7 @@ void hr_unit_done(hr_dispatch *d, unit_box *unit, hr_code result) {
             hr_feed_fence(d, c->feed);
         }
         hr_unit_free(unit);
-    } else { /* a full disk even for what settles: keep it and try again */
-        unit->retry_ns = d->now_ns + 1000000000u;
-        unit->next = d->waiting;
-        d->waiting = unit;
+    } else {
+        wait_for_store(d, unit, result);
     }
 }

@@ -277,8 +277,7 @@ hr_code hr_envelope_from_json(hr_slice json, hr_buffer *out, hr_error *err) {
         return hr_fail(err, HR_E_TOO_LARGE, 0, "event of %zu bytes of JSON", json.size);
     }
     json_error_t wrong;
-    json_t *tree = json_loadb((const char *)json.bytes, json.size,
-                              JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL, &wrong);
+    json_t *tree = hr_json_load(json, JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL, &wrong);
     if (tree == NULL) {
         return hr_fail(err, HR_E_MALFORMED, 0, "not JSON: %s (line %d, column %d)", wrong.text,
                        wrong.line, wrong.column);

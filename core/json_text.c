@@ -78,9 +78,28 @@ void hr_json_add_compact(hr_buffer *out, hr_slice valid_json) {
     }
 }
 
+struct json_t *hr_json_load(hr_slice json, size_t flags, struct json_error_t *out_wrong) {
+    json_error_t wrong = {.line = 1, .column = 1};
+    const uint8_t *zero = json.size == 0 ? NULL : memchr(json.bytes, 0, json.size);
+    if (zero == NULL) {
+        return json_loadb(json.size == 0 ? "" : (const char *)json.bytes, json.size, flags,
+                          out_wrong);
+    }
+    for (const uint8_t *at = json.bytes; at < zero; at++) {
+        wrong.column = *at == '\n' ? 1 : wrong.column + 1;
+        wrong.line += *at == '\n' ? 1 : 0;
+    }
+    wrong.position = (int)(zero - json.bytes);
+    memcpy(wrong.text, "a zero byte", sizeof "a zero byte");
+    if (out_wrong != NULL) {
+        *out_wrong = wrong;
+    }
+    return NULL;
+}
+
 bool hr_json_is_valid(hr_slice json) {
-    json_t *tree = json_loadb((const char *)json.bytes, json.size,
-                              JSON_DECODE_ANY | JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL, NULL);
+    json_t *tree =
+        hr_json_load(json, JSON_DECODE_ANY | JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL, NULL);
     json_decref(tree);
     return tree != NULL;
 }

@@ -3,6 +3,7 @@
 
 #include "core/base64.h"
 #include "core/envelope.h"
+#include "core/json_text.h"
 #include "core/loop.h"
 #include "core/memory.h"
 #include "functions/template.h"
@@ -123,7 +124,7 @@ static bool feishu_lasts(json_int_t code) {
 }
 
 static hr_outcome feishu_answered(int status, hr_slice body, hr_buffer *why) {
-    json_t *json = json_loadb((const char *)body.bytes, body.size, 0, NULL);
+    json_t *json = hr_json_load(body, 0, NULL);
     const json_t *code = json_object_get(json, "code");
     if (code == NULL) {
         code = json_object_get(json, "StatusCode"); /* the older form */

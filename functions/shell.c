@@ -3,6 +3,7 @@
  * result, stderr is the log; exit 0 done, 75 retry, 65 dead letter, anything else by the retry
  * policy. */
 #include "core/envelope.h"
+#include "core/json_text.h"
 #include "core/log.h"
 #include "core/memory.h"
 #include "functions/environment.h"
@@ -138,7 +139,7 @@ static bool is_json(hr_slice text) {
     if (text.bytes[0] != '{' && text.bytes[0] != '[') {
         return false; /* a word or a number is text */
     }
-    json_t *json = json_loadb((const char *)text.bytes, text.size, JSON_ALLOW_NUL, NULL);
+    json_t *json = hr_json_load(text, JSON_ALLOW_NUL, NULL);
     json_decref(json);
     return json != NULL;
 }

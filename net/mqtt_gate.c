@@ -5,6 +5,7 @@
 #include "core/buffer.h"
 #include "core/memory.h"
 #include "core/mutant.h"
+#include "net/mqtt_gate_bytes.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -14,14 +15,12 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
-#include <strings.h>
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 enum {
     GUESTS = 4,         /* loopback connections that have not shown the password yet */
-    HEAD_MAX = 4096,    /* bytes of a CONNECT request */
     CHUNK = 64 << 10,   /* bytes of one read */
     ACKS_MAX = 4 << 20, /* bytes held; then paho is read no further */
     TICK_MS = 500,      /* between two looks at the limits of time */
@@ -30,12 +29,6 @@ enum {
     PAHO_MAX_MS = 20000, /* from dialed() to paho's CONNECT */
     DRAIN_MAX_MS = 5000  /* for paho to take the broker's last words */
 };
-
-typedef struct held {
-    size_t size;   /* bytes */
-    uint64_t need; /* sequence */
-    uint64_t at_ns;
-} held;
 
 typedef struct end {
     int fd; /* -1: none */
@@ -47,7 +40,7 @@ typedef struct guest {
     end end;
     uint64_t since_ns;
     size_t size;
-    char head[HEAD_MAX + 1];
+    uint8_t head[HR_GATE_HEAD_MAX];
 } guest;
 
 typedef struct lookup { /* a name on its way through the resolver, on a thread of its own */
@@ -74,9 +67,7 @@ struct hr_mqtt_gate {
     uint64_t safe;        /* sequence up to which all is durable */
     uint64_t not_read_ns; /* since when the broker is not read though it may speak; 0: it is */
     hr_buffer up, down;   /* paho -> broker, broker -> paho */
-    held *chunks;
-    size_t chunk_first, chunk_count, chunk_capacity;
-    size_t passable; /* bytes at the front of up that may go */
+    hr_gate_held held;    /* of up */
     bool is_held;
     char why[HR_ERROR_TEXT_BYTES];
 };
@@ -123,7 +114,7 @@ void hr_mqtt_gate_shut(hr_mqtt_gate *it) {
     }
     hr_buffer_fini(&it->up);
     hr_buffer_fini(&it->down);
-    it->chunk_first = it->chunk_count = it->passable = 0;
+    hr_gate_held_clear(&it->held);
     it->not_read_ns = 0;
     hr_watch_set(it->listener.watch, 0);
     hr_timer_stop(it->tick);
@@ -245,30 +236,6 @@ void hr_mqtt_gate_dial(hr_mqtt_gate *it, const char *host, const char *port) {
 
 /* --- paho's side: password first --- */
 
-static bool is_same(const char *a, const char *b) {
-    size_t size = strlen(a);
-    unsigned difference = strlen(b) != size;
-    for (size_t i = 0; i < size && difference == 0; i++) {
-        difference |= (unsigned)(a[i] ^ b[i]);
-    }
-    return difference == 0;
-}
-
-static bool is_let_in(const hr_mqtt_gate *it, char *head) {
-    static const char name[] = "Proxy-authorization: Basic ";
-    if (strncmp(head, "CONNECT ", 8) != 0) {
-        return false;
-    }
-    char *save = NULL;
-    for (char *line = strtok_r(head, "\r\n", &save); line != NULL;
-         line = strtok_r(NULL, "\r\n", &save)) {
-        if (strncasecmp(line, name, sizeof name - 1) == 0) {
-            return is_same(it->authorization, line + sizeof name - 1);
-        }
-    }
-    return false;
-}
-
 static void paho_ready(void *data, int events) {
     (void)events;
     look(data);
@@ -282,24 +249,19 @@ static void guest_ready(void *data, int events) {
     while (it->guests[index] != self) {
         index++;
     }
-    ssize_t got = recv(self->end.fd, self->head + self->size, HEAD_MAX - self->size, 0);
+    ssize_t got = recv(self->end.fd, self->head + self->size, HR_GATE_HEAD_MAX - self->size, 0);
     if (got < 0 && (errno == EAGAIN || errno == EINTR)) {
         return;
     }
     self->size += got > 0 ? (size_t)got : 0;
-    self->head[self->size] = '\0';
-    if (got <= 0 || strlen(self->head) != self->size) {
-        forget_guest(it, index);
-        return;
-    }
-    if (strstr(self->head, "\r\n\r\n") == NULL) {
-        if (self->size == HEAD_MAX) {
-            forget_guest(it, index);
-        }
+    hr_gate_head head =
+        got <= 0 ? HR_GATE_HEAD_FOREIGN
+                 : hr_gate_head_read(hr_slice_of(self->head, self->size), it->authorization);
+    if (head == HR_GATE_HEAD_MORE) {
         return;
     }
     static const char yes[] = "HTTP/1.1 200 OK\r\n\r\n"; /* in one piece: paho drops what follows */
-    bool is_ours = is_let_in(it, self->head) && it->phase == DIALED &&
+    bool is_ours = head == HR_GATE_HEAD_OURS && it->phase == DIALED &&
                    it->user.taken(it->user.data) <= it->safe; /* S19 */
     if (!is_ours ||
         send(self->end.fd, yes, sizeof yes - 1, MSG_NOSIGNAL) != (ssize_t)(sizeof yes - 1)) {
@@ -361,7 +323,7 @@ static bool pass_down(hr_mqtt_gate *it) {
                            got < 0 ? ": " : "", got < 0 ? strerror(errno) : "");
             end_close(&it->broker);
             hr_buffer_fini(&it->up); /* acknowledgements die with their connection */
-            it->chunk_first = it->chunk_count = it->passable = 0;
+            hr_gate_held_clear(&it->held);
             set_phase(it, DRAINING);
         }
     }
@@ -379,29 +341,6 @@ static bool pass_down(hr_mqtt_gate *it) {
     return true;
 }
 
-static void keep(hr_mqtt_gate *it, size_t size) {
-    /* Read after the bytes: the callback of k comes before the acknowledgement of k. */
-    uint64_t need = it->user.taken(it->user.data);
-    if (it->chunk_count > 0) {
-        held *last = &it->chunks[it->chunk_first + it->chunk_count - 1];
-        if (last->need == need) {
-            last->size += size;
-            return;
-        }
-    }
-    if (it->chunk_first + it->chunk_count == it->chunk_capacity) {
-        if (it->chunk_first > it->chunk_count) {
-            memmove(it->chunks, it->chunks + it->chunk_first, it->chunk_count * sizeof(held));
-            it->chunk_first = 0;
-        } else {
-            it->chunk_capacity = it->chunk_capacity == 0 ? 64 : 2 * it->chunk_capacity;
-            it->chunks = hr_realloc(it->chunks, it->chunk_capacity * sizeof(held));
-        }
-    }
-    it->chunks[it->chunk_first + it->chunk_count++] =
-        (held){.size = size, .need = need, .at_ns = hr_mono_ns()};
-}
-
 /* Paho -> broker. False: the connection is gone. */
 static bool pass_up(hr_mqtt_gate *it) {
     if (it->up.size < ACKS_MAX) {
@@ -415,22 +354,15 @@ static bool pass_up(hr_mqtt_gate *it) {
             int one = 1; /* paho leaves Nagle on: do not let it wait for our delayed ACK */
             (void)setsockopt(it->paho.fd, IPPROTO_TCP, TCP_QUICKACK, &one, sizeof one);
             it->up.size += (size_t)got;
-            keep(it, (size_t)got);
+            /* Read after the bytes: the callback of k comes before the acknowledgement of k. */
+            hr_gate_held_add(&it->held, (size_t)got, it->user.taken(it->user.data), hr_mono_ns());
         }
     }
-    while (it->chunk_count > 0 &&
-           (it->chunks[it->chunk_first].need <= it->safe || HR_MUTANT("gate-open"))) {
-        it->passable += it->chunks[it->chunk_first].size;
-        it->chunk_first++;
-        it->chunk_count--;
-    }
-    if (it->chunk_count == 0) {
-        it->chunk_first = 0;
-    }
-    if (it->passable > 0 && it->phase == OPEN) {
-        ssize_t sent = send(it->broker.fd, it->up.bytes, it->passable, MSG_NOSIGNAL);
+    hr_gate_held_release(&it->held, HR_MUTANT("gate-open") ? UINT64_MAX : it->safe);
+    if (it->held.passable > 0 && it->phase == OPEN) {
+        ssize_t sent = send(it->broker.fd, it->up.bytes, it->held.passable, MSG_NOSIGNAL);
         if (sent > 0) {
-            it->passable -= (size_t)sent;
+            hr_gate_held_sent(&it->held, (size_t)sent);
             hr_buffer_consume(&it->up, (size_t)sent);
         } /* an error shows when the broker's last words are read */
     }
@@ -445,7 +377,7 @@ static void look(hr_mqtt_gate *it) {
     bool may_read = is_open && !it->is_held && !it->user.is_full(it->user.data);
     if (is_open) {
         hr_watch_set(it->broker.watch, (may_read && it->down.size == 0 ? HR_WATCH_READ : 0) |
-                                           (it->passable > 0 ? HR_WATCH_WRITE : 0));
+                                           (it->held.passable > 0 ? HR_WATCH_WRITE : 0));
     }
     hr_watch_set(it->paho.watch, (it->up.size < ACKS_MAX ? HR_WATCH_READ : 0) |
                                      (it->down.size > 0 ? HR_WATCH_WRITE : 0));
@@ -473,8 +405,8 @@ static void tick(void *data) {
         close_with(it, "the client did not connect");
     } else if (it->phase == DRAINING && phase_ms > DRAIN_MAX_MS) {
         close_with(it, it->why);
-    } else if (it->phase == OPEN && it->chunk_count > 0 &&
-               now_ns - it->chunks[it->chunk_first].at_ns > half_ns) {
+    } else if (it->phase == OPEN && it->held.count > 0 &&
+               now_ns - hr_gate_held_since(&it->held) > half_ns) {
         close_with(it, "what was taken did not become durable in time");
     } else if (it->phase == OPEN && it->not_read_ns != 0 && now_ns - it->not_read_ns > half_ns) {
         close_with(it, "nothing more can be taken for now");
@@ -544,7 +476,7 @@ void hr_mqtt_gate_free(hr_mqtt_gate *it) {
     hr_mqtt_gate_shut(it);
     end_close(&it->listener);
     hr_timer_free(it->tick);
-    hr_free(it->chunks);
+    hr_gate_held_fini(&it->held);
     hr_free(it->proxy);
     hr_free(it->authorization);
     hr_free(it);

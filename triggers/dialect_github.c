@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Dialect github: GitHub's webhooks, mapped as the CloudEvents adapter for GitHub does. */
+#include "core/json_text.h"
 #include "core/memory.h"
 #include "triggers/webhook.h"
 
@@ -97,9 +98,7 @@ static hr_code github_read(hr_webhook *self, const hr_webhook_input *input, hr_s
     }
     hr_code code = HR_OK;
     json_error_t wrong = {.line = 0};
-    json_t *tree = data.size == 0
-                       ? NULL
-                       : json_loadb((const char *)data.bytes, data.size, JSON_ALLOW_NUL, &wrong);
+    json_t *tree = hr_json_load(data, JSON_ALLOW_NUL, &wrong);
     if (!json_is_object(tree)) {
         code = hr_fail(err, HR_E_MALFORMED, 0, "the body is not a JSON object%s%s",
                        wrong.text[0] == 0 ? "" : ": ", wrong.text);

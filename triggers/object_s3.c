@@ -287,7 +287,7 @@ hr_code hr_object_s3_read(hr_object_reader *reader, hr_slice body, hr_error *err
         return HR_OK;
     }
     json_error_t wrong = {.line = 0};
-    json_t *tree = json_loadb((const char *)body.bytes, body.size, 0, &wrong);
+    json_t *tree = hr_json_load(body, 0, &wrong);
     if (tree == NULL) {
         return hr_fail(err, HR_E_MALFORMED, 0, "not JSON: %s (line %d, column %d)", wrong.text,
                        wrong.line, wrong.column);

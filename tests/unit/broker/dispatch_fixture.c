@@ -410,6 +410,18 @@ void fx_serve(fixture *fx) {
     fx_step(fx, &input);
 }
 
+void fx_read_fails(fixture *fx) {
+    fx_read read = fx->reads[0];
+    memmove(fx->reads, fx->reads + 1, --fx->read_count * sizeof *fx->reads);
+    hr_input input = {.kind = HR_IN_READ,
+                      .read = {.function = read.function,
+                               .feed = read.feed,
+                               .parked = read.parked,
+                               .from = read.from,
+                               .result = HR_E_STORE_CORRUPT}};
+    fx_step(fx, &input);
+}
+
 void fx_settle_store(fixture *fx) {
     while (fx->unit_count > 0 || fx->read_count > 0) {
         if (fx->unit_count > 0) {

@@ -106,6 +106,7 @@ void fx_ok(fixture *fx); /* the oldest call: all went well */
 void fx_fail(fixture *fx, size_t call, uint32_t index, hr_outcome outcome); /* one event did not */
 void fx_unit(fixture *fx, hr_code result); /* the oldest unit ends */
 void fx_serve(fixture *fx);                /* the oldest read is answered */
+void fx_read_fails(fixture *fx);           /* the oldest read does not go well */
 void fx_settle_store(fixture *fx);         /* all units and reads */
 
 /* The pull feed (dispatch_fixture_pull.c). */

@@ -160,6 +160,36 @@ static void s11_one_that_goes_well_closes_the_breaker(void **state) {
     fx_free(fx);
 }
 
+static void s11_events_that_are_bad_do_not_open_the_breaker(void **state) {
+    (void)state;
+    fixture *fx = failing(0);
+    for (int i = 0; i < 30; i++) {
+        assert_int_equal(fx->call_count, 1); /* at once */
+        fx_fail(fx, 0, 0, HR_OUTCOME_DEAD);
+        fx_settle_store(fx);
+    }
+    hr_function_stats stats;
+    hr_dispatch_function_stats(fx->d, 1, &stats);
+    assert_false(stats.is_paused);
+    assert_int_equal(fx->dead_rows, 30);
+    fx_free(fx);
+}
+
+static void s11_a_verdict_dead_closes_the_breaker(void **state) {
+    (void)state;
+    fixture *fx = failing(20);
+    fx_wake(fx, 1001);
+    fx_settle_store(fx);
+    assert_int_equal(fx->call_count, 1); /* one tries whether it is well again */
+    fx_fail(fx, 0, 0, HR_OUTCOME_DEAD);
+    fx_settle_store(fx);
+    assert_int_equal(fx->call_count, 1);
+    hr_function_stats stats;
+    hr_dispatch_function_stats(fx->d, 1, &stats);
+    assert_false(stats.is_paused);
+    fx_free(fx);
+}
+
 static void a_retry_after_uses_no_attempt_and_is_bounded(void **state) {
     (void)state;
     fixture *fx = fx_one();
@@ -183,6 +213,8 @@ int main(void) {
         cmocka_unit_test(s11_a_worker_that_cannot_start_uses_no_attempt),
         cmocka_unit_test(s11_a_circuit_breaker_pauses_a_function_that_only_fails),
         cmocka_unit_test(s11_one_that_goes_well_closes_the_breaker),
+        cmocka_unit_test(s11_events_that_are_bad_do_not_open_the_breaker),
+        cmocka_unit_test(s11_a_verdict_dead_closes_the_breaker),
         cmocka_unit_test(a_retry_after_uses_no_attempt_and_is_bounded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
