@@ -8,6 +8,7 @@
 #include "streams/sql.h"
 #include "triggers/webhook.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -136,13 +137,10 @@ static void on_run_for(void *data) {
     stop(data);
 }
 
-static void on_failed(void *data, const char *why) {
+static void on_failed(void *data) {
     hr_daemon *d = data;
-    if (!d->has_failed) {
-        hr_log(HR_LOG_ERROR, "headrace", "%s", why);
-        d->has_failed = true;
-        hr_loop_stop(d->loop);
-    }
+    d->has_failed = true;
+    hr_loop_stop(d->loop);
 }
 
 hr_code hr_daemon_start_engine(hr_daemon *d, const hr_config *config, hr_error *err) {
@@ -197,7 +195,26 @@ static hr_code run(hr_daemon *d, hr_error *err) {
         d->options->started(d->options->data, d->engine);
     }
     hr_loop_run(d->loop);
-    return d->has_failed ? hr_fail(err, HR_E_STORE_IO, 0, "the state cannot be written") : HR_OK;
+    return d->has_failed ? HR_E_STORE_IO : HR_OK; /* the log has the line */
+}
+
+static const char *advice(const hr_error *err) {
+    if (err->code == HR_E_STORE_IO || err->code == HR_E_STORE_FULL) {
+        return "; nothing acknowledged is lost: mend the disk and start again";
+    }
+    if (err->code == HR_E_IO && (err->sys == EMFILE || err->sys == ENFILE)) {
+        return "; raise the limit of open files (ulimit -n, LimitNOFILE) and start again";
+    }
+    if (err->code == HR_E_IO && (err->sys == ENOMEM || err->sys == EAGAIN)) {
+        return "; the system has no memory for it: start again";
+    }
+    return "";
+}
+
+void hr_daemon_tell(const hr_error *err) {
+    if (err->text[0] != '\0') {
+        fprintf(stderr, "headrace: %s%s\n", err->text, advice(err));
+    }
 }
 
 /* As many open files as may be: a connection is one. Nothing here uses select(), and workers get a

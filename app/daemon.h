@@ -25,8 +25,12 @@ typedef struct hr_daemon_options {
 } hr_daemon_options;
 
 /* Runs until SIGTERM, SIGINT or run_ms. Returns when all is closed.
- * Errors: each one clear line in err; HR_OK after a graceful stop. */
+ * Errors: each one clear line in err, or in the log already when err->text is empty; HR_OK after a
+ * graceful stop. */
 hr_code hr_daemon_run(const hr_daemon_options *options, hr_error *err);
+
+/* Prints why hr_daemon_run() failed and what to do about it, on stderr. */
+void hr_daemon_tell(const hr_error *err);
 
 /* hr_config_load with the expressions compiled by streams/sql, as `run` will. What is wrong is
  * appended to out_said (json: as JSON). NULL: there were errors. */

@@ -26,9 +26,7 @@ static void on_unit_done(hr_unit *unit, hr_code result) {
     hr_free(unit->attached);
     unit->attached = NULL;
     if (result == HR_E_STORE_IO) {
-        e->options.failed(e->options.failed_data,
-                          "the state cannot be written any more (see the line of the store above); "
-                          "nothing acknowledged is lost, mend the disk and start again");
+        e->options.failed(e->options.failed_data); /* the store has told why */
         return;
     }
     if (result != HR_OK && result != HR_E_STORE_FULL && result != HR_E_STOPPING &&

@@ -28,10 +28,10 @@ typedef struct hr_engine_options {
     hr_loop *loop;
     const hr_node *config; /* root map, borrowed for the engine's life */
     const char *state_dir;
-    const char *listen;                          /* NULL: settings.listen */
-    hr_listener *listener;                       /* taken over if the address is the same; NULL */
-    bool log_files;                              /* handler lines to files in state_dir/logs */
-    void (*failed)(void *data, const char *why); /* the store gave up: the process must end */
+    const char *listen;         /* NULL: settings.listen */
+    hr_listener *listener;      /* taken over if the address is the same; NULL */
+    bool log_files;             /* handler lines to files in state_dir/logs */
+    void (*failed)(void *data); /* the store gave up and has logged it: the process must end */
     void *failed_data;
 } hr_engine_options;
 

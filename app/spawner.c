@@ -28,8 +28,7 @@ static size_t running_count;
 static void say(uint32_t kind, uint64_t id, int pid, int error, int status) {
     hr_spawn_message message = {
         .kind = kind, .id = id, .pid = pid, .error = error, .status = status};
-    while (send(DAEMON_FD, &message, sizeof message, MSG_NOSIGNAL) < 0 && errno == EINTR) {
-    }
+    hr_spawn_send(DAEMON_FD, &message);
 }
 
 /* In the child: from here on only async-signal-safe calls. Reports through error_fd. */
@@ -184,6 +183,8 @@ static bool take_message(void) {
     }
     if (message.kind == HR_SPAWN_START && count == (size_t)__builtin_popcount(message.fds)) {
         on_start(&message, text, (size_t)got - sizeof message, fds);
+    } else if (message.kind == HR_SPAWN_START) { /* they did not all fit into our table */
+        say(HR_SPAWN_STARTED, message.id, 0, EMFILE, 0);
     } else if (message.kind == HR_SPAWN_KILL) {
         on_kill(message.id);
     }

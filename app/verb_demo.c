@@ -202,7 +202,7 @@ static int run_in(const hr_args *args, char *dir, int64_t run_ms) {
     }
     int exit_code = HR_EXIT_FAILED;
     if (code != HR_OK) {
-        fprintf(stderr, "headrace: %s\n", err.text);
+        hr_daemon_tell(&err);
     } else if (d.summary != NULL) {
         exit_code = print_summary(&d) ? HR_EXIT_OK : HR_EXIT_FAILED;
     }

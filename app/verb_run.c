@@ -65,8 +65,7 @@ static int run(const hr_args *args) {
     hr_error err = {0};
     hr_code code = hr_daemon_run(&options, &err);
     if (code != HR_OK) {
-        fprintf(stderr, "headrace: %s\n", err.text);
-        fflush(stderr);
+        hr_daemon_tell(&err);
         _exit(code == HR_E_CONFIG || code == HR_E_EXPRESSION ? HR_EXIT_CONFIG : HR_EXIT_FAILED);
     }
     hr_free(state);

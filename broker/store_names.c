@@ -96,9 +96,7 @@ static hr_code transaction(hr_store *store, hr_code (*write)(hr_store *, void *,
         code = hr_store_run(store, hr_store_sql(store, SQL_COMMIT));
         if (code != HR_OK) {
             hr_store_fail(store, code, err, "commit");
-            if (code != HR_E_STORE_FULL) {
-                hr_store_fail_stop(store, "commit");
-            }
+            store->has_failed = store->has_failed || code != HR_E_STORE_FULL; /* err tells it */
         }
     }
     if (sqlite3_get_autocommit(store->db) == 0) {

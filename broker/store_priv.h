@@ -162,6 +162,9 @@ hr_code hr_store_run(hr_store *store, sqlite3_stmt *statement);
 hr_code hr_store_exec(hr_store *store, const char *text);
 /* What a result of SQLite means. Text and numbers of it go into err. */
 hr_code hr_store_fault(hr_store *store, int result);
+enum { STORE_WHY_BYTES = 200 };
+/* The last error in words: SQLite's, the system's, the number. Returns out. */
+const char *hr_store_why(hr_store *store, char out[STORE_WHY_BYTES]);
 hr_code hr_store_fail(hr_store *store, hr_code code, hr_error *err, const char *what);
 void hr_store_bind(sqlite3_stmt *statement, int index, hr_slice slice);
 void hr_store_bind_u64(sqlite3_stmt *statement, int index, uint64_t value);

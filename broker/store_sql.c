@@ -109,9 +109,21 @@ hr_code hr_store_fault(hr_store *store, int result) {
     }
 }
 
+const char *hr_store_why(hr_store *store, char out[STORE_WHY_BYTES]) {
+    int extended = sqlite3_extended_errcode(store->db), kind = extended & 0xff;
+    int sys = kind == SQLITE_IOERR || kind == SQLITE_CANTOPEN || kind == SQLITE_FULL
+                  ? sqlite3_system_errno(store->db)
+                  : 0;
+    sys = sys == EBADF ? 0 : sys; /* of its tidying up, not of what failed */
+    snprintf(out, STORE_WHY_BYTES, "%s%s%s (%d)", sqlite3_errmsg(store->db), sys == 0 ? "" : ", ",
+             sys == 0 ? "" : strerror(sys), extended);
+    return out;
+}
+
 hr_code hr_store_fail(hr_store *store, hr_code code, hr_error *err, const char *what) {
+    char why[STORE_WHY_BYTES];
     return hr_fail(err, code, sqlite3_extended_errcode(store->db), "%s of %s: %s", what,
-                   store->path, sqlite3_errmsg(store->db));
+                   store->path, hr_store_why(store, why));
 }
 
 hr_code hr_store_run(hr_store *store, sqlite3_stmt *statement) {

@@ -12,8 +12,12 @@
 
 void hr_store_fail_stop(hr_store *store, const char *what) {
     if (!store->has_failed) {
-        hr_log(HR_LOG_ERROR, "store", "%s failed, nothing more is written: %s (%s, %d)", what,
-               sqlite3_errmsg(store->db), store->path, sqlite3_extended_errcode(store->db));
+        char why[STORE_WHY_BYTES];
+        hr_log(
+            HR_LOG_ERROR, "store",
+            "%s of %s failed: %s; nothing more is written and nothing acknowledged is lost: mend "
+            "the disk and start again",
+            what, store->path, hr_store_why(store, why));
     }
     store->has_failed = true;
 }

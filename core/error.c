@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 hr_code hr_fail(hr_error *err, hr_code code, int sys, const char *format, ...) {
     if (err != NULL) {
@@ -60,6 +61,20 @@ const char *hr_code_meaning(hr_code code) {
         return "ok";
     }
     return "unknown";
+}
+
+_Noreturn void hr_give_up(const char *format, ...) {
+    static const char end[] = "; stopping. Nothing acknowledged is lost, start again.\n";
+    char line[HR_ERROR_TEXT_BYTES + sizeof end] = "headrace: ";
+    size_t size = strlen(line);
+    va_list args;
+    va_start(args, format);
+    vsnprintf(line + size, HR_ERROR_TEXT_BYTES - size, format, args);
+    va_end(args);
+    size = strlen(line);
+    memcpy(line + size, end, sizeof end);
+    ssize_t wrote = write(STDERR_FILENO, line, size + sizeof end - 1);
+    _exit(wrote < 0 ? 2 : 1);
 }
 
 _Noreturn void hr_assert_failed(const char *file, int line, const char *condition) {

@@ -39,6 +39,11 @@ hr_code hr_wrap(hr_error *err, const char *format, ...) __attribute__((format(pr
 hr_class hr_code_class(hr_code code);
 const char *hr_code_meaning(hr_code code);
 
+/* What nothing works without was refused (memory, descriptors): one line, "headrace: ...;
+ * stopping." with what to do, and exit status 1. A restart loses nothing, as nothing acknowledged
+ * lives in memory only.  Thread: any.  Never allocates. */
+_Noreturn void hr_give_up(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
 /* Programmer errors stop the process, in release too: prints place and condition, then abort(). */
 _Noreturn void hr_assert_failed(const char *file, int line, const char *condition);
 #define HR_ASSERT(condition)                                                                       \

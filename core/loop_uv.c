@@ -4,9 +4,13 @@
 
 #include "core/memory.h"
 
+#include <errno.h>
 #include <pthread.h>
+#include <sys/epoll.h>
 #include <time.h>
 #include <uv.h>
+
+enum { REFUSED_TRIES = 20, REFUSED_PAUSE_NS = 20000000 };
 
 struct hr_loop {
     uv_loop_t uv;
@@ -17,6 +21,7 @@ struct hr_loop {
 
 struct hr_watch {
     uv_poll_t uv;
+    int fd, events;
     void (*ready)(void *data, int events);
     void *data;
 };
@@ -50,10 +55,42 @@ static void on_wake(uv_async_t *wake) {
     run_messages(wake->data);
 }
 
+/* What the kernel refuses for want of memory it may grant a moment later; what then still fails
+ * leaves the loop without ears. */
+static bool is_refused(int result, const char *what, int *tries) {
+    if (result >= 0 || result == UV_EEXIST) {
+        return false;
+    }
+    if (++*tries > REFUSED_TRIES || (result != UV_ENOMEM && result != UV_ENOSPC)) {
+        hr_give_up("%s: %s%s", what, uv_strerror(result),
+                   result == UV_EMFILE   ? " (a higher limit helps: ulimit -n, LimitNOFILE)"
+                   : result == UV_ENOSPC ? " (fs.epoll.max_user_watches is reached)"
+                                         : "");
+    }
+    nanosleep(&(struct timespec){.tv_nsec = REFUSED_PAUSE_NS}, NULL);
+    return true;
+}
+
+/* libuv asks the kernel only in its next turn, and aborts when that is refused: so it is asked
+ * here, and libuv is told that the descriptor is there already. */
+static void enroll(uv_loop_t *uv, int fd, uint32_t events) {
+    struct epoll_event event = {.events = events, .data.fd = fd};
+    int tries = 0, result = 0;
+    do {
+        result = epoll_ctl(uv_backend_fd(uv), EPOLL_CTL_ADD, fd, &event) == 0 ? 0 : -errno;
+    } while (is_refused(result, "a descriptor cannot be watched", &tries));
+}
+
 hr_loop *hr_loop_new(void) {
     hr_loop *loop = hr_alloc(sizeof *loop);
-    HR_ASSERT(uv_loop_init(&loop->uv) == 0);
-    HR_ASSERT(uv_async_init(&loop->uv, &loop->wake, on_wake) == 0);
+    int tries = 0;
+    while (is_refused(uv_loop_init(&loop->uv), "the event loop cannot begin", &tries)) {
+    }
+    while (is_refused(uv_async_init(&loop->uv, &loop->wake, on_wake), "the event loop cannot begin",
+                      &tries)) {
+    }
+    enroll(&loop->uv, loop->uv.async_io_watcher.fd, EPOLLIN);
+    enroll(&loop->uv, loop->uv.signal_io_watcher.fd, EPOLLIN);
     loop->wake.data = loop;
     pthread_mutex_init(&loop->mutex, NULL);
     loop->last = &loop->first;
@@ -139,7 +176,11 @@ static void on_poll(uv_poll_t *poll, int status, int events) {
 
 hr_watch *hr_watch_new(hr_loop *loop, int fd, void (*ready)(void *data, int events), void *data) {
     hr_watch *watch = hr_alloc(sizeof *watch);
-    HR_ASSERT(uv_poll_init(&loop->uv, &watch->uv, fd) == 0);
+    int tries = 0;
+    while (is_refused(uv_poll_init(&loop->uv, &watch->uv, fd), "a descriptor cannot be watched",
+                      &tries)) {
+    }
+    watch->fd = fd;
     watch->uv.data = watch;
     watch->ready = ready;
     watch->data = data;
@@ -158,7 +199,12 @@ void hr_watch_set(hr_watch *watch, int events) {
     if (events & HR_WATCH_WRITE) {
         uv |= UV_WRITABLE;
     }
+    if (watch->events == uv && uv_is_active((uv_handle_t *)&watch->uv)) {
+        return; /* libuv would remove it and add it again */
+    }
+    watch->events = uv;
     HR_ASSERT(uv_poll_start(&watch->uv, uv, on_poll) == 0);
+    enroll(watch->uv.loop, watch->fd, (uint32_t)uv); /* its numbers are those of epoll */
 }
 
 void hr_watch_free(hr_watch *watch) {

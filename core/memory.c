@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "core/memory.h"
 
+#include "core/error.h"
+
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -8,11 +10,7 @@
 #include <string.h>
 
 static _Noreturn void out_of_memory(size_t size) {
-    fprintf(stderr,
-            "headrace: out of memory (%zu bytes asked); stopping. Nothing acknowledged is "
-            "lost, start again.\n",
-            size);
-    abort();
+    hr_give_up("out of memory (%zu bytes asked)", size);
 }
 
 void *hr_alloc(size_t size) {

@@ -12,6 +12,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -159,6 +160,15 @@ static void check_stopped(pool *p) {
     p->runtime.host->stopped(&p->runtime);
 }
 
+/* At once the first time, then ever later until one proves itself. */
+static void start_later(worker *w) {
+    hr_timer_start(w->again, w->backoff_ms, 0);
+    w->backoff_ms = w->backoff_ms == 0 ? BACKOFF_MIN_MS : w->backoff_ms * 2;
+    if (w->backoff_ms > BACKOFF_MAX_MS) {
+        w->backoff_ms = BACKOFF_MAX_MS;
+    }
+}
+
 /* The worker is gone; why tells it in words. */
 static void on_gone(worker *w, const char *why) {
     pool *p = w->pool;
@@ -180,11 +190,7 @@ static void on_gone(worker *w, const char *why) {
     } else {
         tell_useless(p, text);
     }
-    hr_timer_start(w->again, w->backoff_ms, 0);
-    w->backoff_ms = w->backoff_ms == 0 ? BACKOFF_MIN_MS : w->backoff_ms * 2;
-    if (w->backoff_ms > BACKOFF_MAX_MS) {
-        w->backoff_ms = BACKOFF_MAX_MS;
-    }
+    start_later(w);
     if (w->call != NULL) {
         char timeout[80];
         snprintf(timeout, sizeof timeout, "no answer within %u ms, the worker was ended",
@@ -340,14 +346,19 @@ static void start_worker(void *data) {
     if (p->is_stopping) {
         return;
     }
+    int copy = -1;
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0 ||
-        hr_pipe(output, true, &err) != HR_OK) {
-        p->runtime.host->down(&p->runtime, "no descriptors left for a worker");
-        if (pair[0] >= 0) {
-            close(pair[0]);
-            close(pair[1]);
+        hr_pipe(output, true, &err) != HR_OK || (copy = fcntl(output[1], F_DUPFD_CLOEXEC, 0)) < 0) {
+        char why[120];
+        snprintf(why, sizeof why, "a worker cannot be started: %s", strerror(errno));
+        p->runtime.host->down(&p->runtime, why);
+        int all[] = {pair[0], pair[1], output[0], output[1]};
+        for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+            if (all[i] >= 0) {
+                close(all[i]);
+            }
         }
-        hr_timer_start(w->again, BACKOFF_MAX_MS, 0);
+        start_later(w);
         return;
     }
     hr_strings argv = {0}, env = {0};
@@ -362,7 +373,7 @@ static void start_worker(void *data) {
     hr_spawn_request request = {.argv = (const char *const *)argv.text,
                                 .env = (const char *const *)env.text,
                                 .cwd = p->runtime.config_dir,
-                                .fds = {-1, output[1], dup(output[1]), pair[1]},
+                                .fds = {-1, output[1], copy, pair[1]},
                                 .started = on_started,
                                 .exited = on_exited,
                                 .data = w};

@@ -16,6 +16,7 @@
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -35,10 +36,8 @@ typedef struct run {
     hr_reply reply;
     begin_message *begin; /* on its way, NULL: begun */
     uint64_t handle;
-    int in_fd;
-    hr_watch *in_watch, *out_watch;
+    hr_watch *out_watch;
     int out_fd;
-    size_t written;
     hr_buffer out;
     hr_lines *errors;
     char tail[TAIL_BYTES];
@@ -48,30 +47,22 @@ typedef struct run {
 
 static void start_event(run *r);
 
-static void close_in(run *r) {
-    if (r->in_watch != NULL) {
-        hr_watch_free(r->in_watch);
-        close(r->in_fd);
-        r->in_watch = NULL;
-    }
-}
-
-static void on_in(void *data, int events) {
-    (void)events;
-    run *r = data;
-    const hr_event_ref *ref = hr_reply_event(&r->reply);
-    hr_slice body = hr_batch_data(ref->batch, ref->index);
-    while (r->written < body.size) {
-        ssize_t wrote = write(r->in_fd, body.bytes + r->written, body.size - r->written);
-        if (wrote < 0 && errno == EAGAIN) {
-            return;
+/* The event's data, whole before the process begins: were it written while it runs, an end of the
+ * daemon would look to the process like the end of a shorter event. Negative: errno tells. */
+static int input_of(hr_slice body) {
+    int fd = memfd_create("event", MFD_CLOEXEC);
+    for (size_t done = 0; fd >= 0 && done < body.size;) {
+        ssize_t wrote = pwrite(fd, body.bytes + done, body.size - done, (off_t)done);
+        if (wrote > 0) {
+            done += (size_t)wrote;
+        } else if (wrote == 0 || errno != EINTR) {
+            int number = wrote == 0 ? ENOSPC : errno;
+            close(fd);
+            errno = number;
+            return -1;
         }
-        if (wrote <= 0) {
-            break; /* it does not read its input: its own choice */
-        }
-        r->written += (size_t)wrote;
     }
-    close_in(r);
+    return fd;
 }
 
 static void on_out(void *data, int events) {
@@ -104,7 +95,6 @@ static void on_error_line(void *data, hr_slice line) {
 }
 
 static void close_event(run *r) {
-    close_in(r);
     if (r->out_watch != NULL) {
         on_out(r, 0);
         hr_watch_free(r->out_watch);
@@ -234,36 +224,37 @@ static void event_environment(hr_strings *env, const hr_event_ref *ref) {
 
 static void start_event(run *r) {
     shell *s = r->shell;
-    int in[2] = {-1, -1}, out[2] = {-1, -1}, errors[2] = {-1, -1};
+    const hr_event_ref *ref = hr_reply_event(&r->reply);
+    int out[2] = {-1, -1}, errors[2] = {-1, -1};
     hr_error err = {0};
     r->tail[0] = '\0';
-    r->out.size = r->written = 0;
-    if (hr_pipe(in, false, &err) != HR_OK || hr_pipe(out, true, &err) != HR_OK ||
-        hr_pipe(errors, true, &err) != HR_OK) {
-        int *all[] = {in, out, errors};
-        for (size_t i = 0; i < 6; i++) {
-            if (all[i / 2][i % 2] >= 0) {
-                close(all[i / 2][i % 2]);
+    r->out.size = 0;
+    int in = input_of(hr_batch_data(ref->batch, ref->index));
+    if (in < 0) {
+        hr_fail(&err, HR_E_IO, errno, "memory for its input: %s", strerror(errno));
+    }
+    if (in < 0 || hr_pipe(out, true, &err) != HR_OK || hr_pipe(errors, true, &err) != HR_OK) {
+        int all[] = {in, out[0], out[1], errors[0], errors[1]};
+        for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+            if (all[i] >= 0) {
+                close(all[i]);
             }
         }
         finish(r, HR_E_CALL_UNSTARTED, err.text);
         return;
     }
-    r->in_fd = in[0];
     r->out_fd = out[0];
-    r->in_watch = hr_watch_new(s->runtime.loop, r->in_fd, on_in, r);
     r->out_watch = hr_watch_new(s->runtime.loop, r->out_fd, on_out, r);
     r->errors = hr_lines_new(s->runtime.loop, errors[0], on_error_line, r);
-    hr_watch_set(r->in_watch, HR_WATCH_WRITE);
     hr_watch_set(r->out_watch, HR_WATCH_READ);
     hr_strings env = {0};
     hr_environment(&env, &s->runtime);
-    event_environment(&env, hr_reply_event(&r->reply));
+    event_environment(&env, ref);
     const char *argv[] = {"/bin/sh", "-c", s->runtime.kind_config->text, NULL};
     hr_spawn_request request = {.argv = argv,
                                 .env = (const char *const *)env.text,
                                 .cwd = s->runtime.config_dir,
-                                .fds = {in[1], out[1], errors[1], -1},
+                                .fds = {in, out[1], errors[1], -1},
                                 .started = on_started,
                                 .exited = on_exited,
                                 .data = r};

@@ -246,7 +246,7 @@ uint64_t hr_spawn(const hr_spawn_request *request) {
 void hr_spawn_kill(uint64_t handle) {
     if (spawner.fd >= 0 && find(handle) != NULL) {
         hr_spawn_message message = {.kind = HR_SPAWN_KILL, .id = handle};
-        send(spawner.fd, &message, sizeof message, MSG_NOSIGNAL);
+        hr_spawn_send(spawner.fd, &message);
     }
 }
 

@@ -4,7 +4,11 @@
 #ifndef HR_FUNCTIONS_SPAWN_WIRE_H
 #define HR_FUNCTIONS_SPAWN_WIRE_H
 
+#include <errno.h>
+#include <stdbool.h>
 #include <stdint.h>
+#include <sys/socket.h>
+#include <time.h>
 
 enum {
     HR_SPAWN_MESSAGE = 128 << 10, /* bytes, most */
@@ -26,5 +30,22 @@ typedef struct hr_spawn_message {
     int32_t pid, error, status;
     uint32_t argc, envc;
 } hr_spawn_message;
+
+/* Sends one that has no strings and no descriptors. What is lost here is lost for ever (an end that
+ * nobody hears of), so a refusal for want of memory is asked again for a second.  false: not sent.
+ */
+static inline bool hr_spawn_send(int fd, const hr_spawn_message *message) {
+    enum { TRIES = 1000, PAUSE_NS = 1000000 };
+    for (int tries = 0; tries < TRIES; tries++) {
+        if (send(fd, message, sizeof *message, MSG_NOSIGNAL) > 0) {
+            return true;
+        }
+        if (errno != EINTR && errno != ENOMEM && errno != ENOBUFS && errno != EAGAIN) {
+            return false;
+        }
+        nanosleep(&(struct timespec){.tv_nsec = PAUSE_NS}, NULL);
+    }
+    return false;
+}
 
 #endif

@@ -35,6 +35,8 @@ def free_port():
 
 
 class Daemon:
+    prefix = ()  # what stands before the words of `run`
+
     def __init__(self, program, folder, config, environment=None):
         self.program = str(program)
         self.folder = pathlib.Path(folder)
@@ -79,7 +81,7 @@ class Daemon:
     def launch(self):
         """Starts the process and waits for nothing."""
         self.process = subprocess.Popen(
-            self._words("run", "-c", self.config),
+            [*self.prefix, *self._words("run", "-c", self.config)],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -7,6 +7,10 @@
 #include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
 #include <unistd.h>
 /* after what it needs: */
 #include <cmocka.h>
@@ -136,11 +140,54 @@ static void timers_watches_and_signals_come_to_the_loop(void **state) {
     close(seen.fd[1]);
 }
 
+/* What a child says that runs into it, and how it ends. */
+static int told_by(void (*run)(void), char *said, size_t size) {
+    int ends[2], status = 0;
+    assert_int_equal(pipe(ends), 0);
+    pid_t child = fork();
+    if (child == 0) {
+        dup2(ends[1], STDERR_FILENO);
+        run();
+        _exit(0);
+    }
+    close(ends[1]);
+    ssize_t got = read(ends[0], said, size - 1);
+    said[got < 0 ? 0 : got] = '\0';
+    close(ends[0]);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status));
+    return WEXITSTATUS(status);
+}
+
+static void begin_without_descriptors(void) {
+    struct rlimit none = {4, 4};
+    setrlimit(RLIMIT_NOFILE, &none);
+    hr_loop_new();
+}
+
+static void begin_without_memory(void) {
+    hr_alloc(SIZE_MAX / 2);
+}
+
+static void what_cannot_go_on_ends_with_a_line_and_a_status(void **state) {
+    (void)state;
+    char said[400];
+    assert_int_equal(told_by(begin_without_descriptors, said, sizeof said), 1);
+    assert_string_equal(said,
+                        "headrace: the event loop cannot begin: too many open files (a higher "
+                        "limit helps: ulimit -n, LimitNOFILE); stopping. Nothing "
+                        "acknowledged is lost, start again.\n");
+    assert_int_equal(told_by(begin_without_memory, said, sizeof said), 1);
+    assert_non_null(
+        strstr(said, "headrace: out of memory (9223372036854775807 bytes asked); stop"));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(messages_of_each_thread_arrive_once_and_in_order),
         cmocka_unit_test(messages_left_at_the_end_are_still_run),
         cmocka_unit_test(timers_watches_and_signals_come_to_the_loop),
+        cmocka_unit_test(what_cannot_go_on_ends_with_a_line_and_a_status),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

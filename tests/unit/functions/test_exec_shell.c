@@ -210,6 +210,21 @@ static void output_over_one_mebibyte_is_a_dead_letter_and_not_cut(void **state) 
     assert_int_equal(hr_batch_data(bench.results, 0).size, 1 << 20);
 }
 
+/* While a pipe is written, the end of the daemon looks like the end of a shorter event. */
+static void a_command_has_all_its_data_before_it_begins(void **state) {
+    (void)state;
+    open_kind("shell", "stat -L -c %s /proc/self/fd/0");
+    static char json[300000];
+    memset(json, 'x', sizeof json - 1);
+    json[0] = json[sizeof json - 2] = '"';
+    bench_event(&bench, "e1", "a", json);
+    bench_call(&bench);
+    assert_int_equal(bench.failure, HR_OK);
+    hr_slice data = hr_batch_data(bench.batch, 0);
+    assert_true(data.size > 200000);
+    assert_int_equal(strtol(bench_part(hr_batch_data(bench.results, 0)), NULL, 10), data.size);
+}
+
 static void output_is_json_only_when_it_is(void **state) {
     (void)state;
     open_kind("shell", "cat | base64 -d");
@@ -318,6 +333,7 @@ int main(void) {
         cmocka_unit_test_teardown(the_exit_status_decides, tear_down),
         cmocka_unit_test_teardown(s9_a_later_event_of_a_failed_key_is_not_run, tear_down),
         cmocka_unit_test_teardown(output_over_one_mebibyte_is_a_dead_letter_and_not_cut, tear_down),
+        cmocka_unit_test_teardown(a_command_has_all_its_data_before_it_begins, tear_down),
         cmocka_unit_test_teardown(output_is_json_only_when_it_is, tear_down),
         cmocka_unit_test_teardown(cancel_ends_the_command_with_all_it_started, tear_down),
         cmocka_unit_test_teardown(a_call_that_has_just_begun_is_let_go_at_the_end, tear_down_late),

@@ -1,0 +1,288 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One case of a fault sweep: a life of the daemon with one fault in it, a life without, the judgement.
+
+A case has a folder and inputs of its own, so cases run beside each other in processes. What it finds
+comes back as a dictionary: outcome, line (the last words of a life that ended), acked, wrong (a list).
+"""
+import contextlib
+import pathlib
+import pickle
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+
+import prove_faults
+from prove_faults import Lines, kill
+from daemon import Daemon
+from prove_inputs import Orders, Ticks
+
+LOAD_S = 2.0     # so long the fault may take to be met under load
+AFTER_S = 0.15   # and the load goes on so long behind it
+LIMIT_S = 20     # a life that neither settles all nor ends within this hangs
+WORDS = re.compile(r"^headrace: |^error: |^headrace-|^\S+ ERROR |error while loading shared libraries")
+
+
+class Shop(Orders):
+    count = 2
+    backlog = 60
+
+
+class Shell(Lines):
+    backlog = 12
+
+
+class Clock(Ticks):
+    """A tick a second; owed from the first that came: before it the start was not durable."""
+
+    functions = Ticks.functions[:1]
+    unordered = frozenset()
+
+    def waiting(self, handled):
+        return super().waiting(handled) if self.ended is not None else 0
+
+    def start(self, daemon, stopping):
+        self.began = self.began or int(time.time()) - LIMIT_S
+
+    def owe(self, handled):
+        came = [self._second(id_) for id_, _, _ in handled.firsts[self.functions[0].name]]
+        first = self.began
+        self.close(handled, min(came) - 1 if came else time.time(), time.time())
+        self.began = first  # one from before that comes late is no phantom
+
+
+class Beginning:
+    """A state that was killed under load, to begin cases with."""
+
+    def __init__(self, run):
+        self.folder = run.folder / "used"
+        self.folder.mkdir()
+        inputs = inputs_of(run.args.seed)
+        handled = kill.Handled(self.folder / "handled")
+        daemon = Daemon(run.program, self.folder, config_of(inputs[:2], handled.path))
+        for one in inputs[:2]:
+            one.watch(handled)
+        stopping, over = threading.Event(), threading.Event()
+        daemon.start()
+        threading.Thread(target=handled.follow, args=(over,), daemon=True).start()
+        for one in inputs[:2]:
+            one.start(daemon, stopping)
+        time.sleep(0.8)
+        daemon.kill9()
+        stopping.set()
+        prove_faults.abandoned.add(daemon.port)
+        for one in inputs[:2]:
+            one.join()
+        prove_faults.abandoned.discard(daemon.port)
+        over.set()
+        self.known = pickle.dumps([(one.sent, one.acked) for one in inputs[:2]])
+
+    def lay(self, folder, inputs):
+        shutil.copytree(self.folder / "state", folder / "state", ignore=lambda _, names: [
+            name for name in names if name.endswith(".sock")])
+        shutil.copy(self.folder / "handled", folder / "handled")
+        for one, (sent, acked) in zip(inputs, pickle.loads(self.known)):
+            one.sent, one.acked = sent, acked
+
+
+def inputs_of(seed):
+    return [Shop(seed), Shell(seed), Clock()]
+
+
+def config_of(inputs, log):
+    shown = [one for one in inputs if not isinstance(one, Shell)]
+    text = kill.config_of(shown, log)
+    text = text.replace("settings:\n", "settings:\n  ballast: 1MiB\n", 1)
+    text = text.replace("workers: 2", "workers: 1")
+    # the shell command stands last, so that text can follow it
+    text = text.replace("functions:\n", f"  lines:\n{Shell.trigger}functions:\n", 1)
+    return text + Shell.function_text(log)
+
+
+class Case:
+    def __init__(self, run, name, prefix, beginning=None, record_s=None):
+        self.name = name
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix=f"{name}-".replace("/", "_"),
+                                                    dir=run.folder))
+        self.inputs = inputs_of(f"{run.args.seed}/{name}")
+        if beginning is not None:
+            beginning.lay(self.folder, self.inputs)
+        self.handled = kill.Handled(self.folder / "handled")
+        for one in self.inputs:
+            one.watch(self.handled)
+        self.daemon = Daemon(run.program, self.folder, config_of(self.inputs, self.handled.path))
+        self.prefix = prefix
+        self.record_s = record_s  # only look for so long, there is no fault
+        self.met = self.folder / "met"  # what the fault writes when it happens
+        self.stopping, self.over = threading.Event(), threading.Event()
+        self.loads = 0
+        self.wrong = []
+        self.line = ""
+
+    # -- the load
+
+    def load(self):
+        self.stopping.clear()
+        self.loads += 1
+        for one in self.inputs[:2]:
+            for number in range(one.count):
+                thread = threading.Thread(target=one._produce, daemon=True, args=(
+                    self.daemon, self.stopping, 100 * self.loads + number))
+                thread.start()
+                one.threads.append(thread)
+        self.inputs[2].start(self.daemon, self.stopping)
+
+    def is_loaded(self):
+        return any(thread.is_alive() for one in self.inputs for thread in one.threads)
+
+    def abandon(self):
+        self.stopping.set()
+        prove_faults.abandoned.add(self.daemon.port)
+        for one in self.inputs:
+            one.join()
+            one.threads.clear()
+        prove_faults.abandoned.discard(self.daemon.port)
+
+    # -- waiting
+
+    def ended(self):
+        return self.daemon.process.poll() is not None
+
+    def until(self, holds, limit):
+        """True: it holds; False: it did not, or the daemon ended."""
+        end = time.monotonic() + limit
+        while not holds():
+            if self.ended() or time.monotonic() > end:
+                return holds()
+            time.sleep(0.01)
+        return True
+
+    def running(self):
+        return any(" running; state in" in line for line in self.daemon.lines[self.begin:])
+
+    def fault(self):
+        try:
+            return self.met.read_text().strip()
+        except FileNotFoundError:
+            return ""
+
+    def settled(self):
+        self.handled.read()
+        return not self.is_loaded() and all(one.waiting(self.handled) == 0 for one in self.inputs)
+
+    # -- the lives
+
+    def launch(self, prefix):
+        self.begin = len(self.daemon.lines)
+        self.daemon.prefix = prefix
+        self.daemon.launch()
+
+    def faulted_life(self):
+        """What became of it: recovered, ended, or hangs."""
+        self.launch(self.prefix(self.met))
+        if not self.until(self.running, LIMIT_S):
+            return "ended" if self.ended() else "hangs"
+        self.load()
+        if self.record_s is None:
+            self.until(self.fault, LOAD_S)
+        else:
+            self.until(lambda: False, self.record_s)
+        if not self.ended():
+            time.sleep(AFTER_S)
+        self.stopping.set()
+        if self.until(self.settled, LIMIT_S):
+            return "recovered"
+        return "ended" if self.ended() else "hangs"
+
+    def last_words(self):
+        """Of a life that ended by itself: one line, and a status that is no signal's."""
+        code = self.daemon.process.wait()
+        self.daemon.reader.join(LIMIT_S)
+        words = [line for line in self.daemon.lines[self.begin:] if WORDS.search(line)]
+        self.line = " | ".join(words)
+        if code < 0:
+            self.wrong.append(f"ended by {signal.Signals(-code).name}")
+        elif code == 0:
+            self.wrong.append("ended with 0")
+        if len(words) != 1:
+            self.wrong.append(f"{len(words)} lines say why it ended")
+
+    def end_life(self, by_kill):
+        if by_kill:
+            self.daemon.kill9()
+            return
+        try:
+            self.daemon.stop()
+        except (AssertionError, subprocess.TimeoutExpired) as error:
+            self.wrong.append(f"SIGTERM: {str(error).splitlines()[0]}")
+            if self.daemon.process is not None and not self.ended():
+                self.daemon.kill9()
+
+    def clean_life(self):
+        """All comes to rest; the counts."""
+        self.launch(())
+        if not self.until(self.running, LIMIT_S):
+            self.wrong.append("does not start again")
+            return {}
+        if self.loads == 0:  # it never came so far
+            self.load()
+            time.sleep(AFTER_S)
+        self.stopping.set()
+        self.inputs[2].owe(self.handled)
+        if not self.until(self.settled, LIMIT_S):
+            self.wrong.append("not all comes to rest in the life without a fault")
+        status = self.status()
+        letters = self.daemon.ask("dlq", "ls", "--limit", "100000")["dead"]
+        self.daemon.kill9()
+        self.handled.read()
+        owner = {f.name: one for one in self.inputs for f in one.functions}
+        dead = {(one["function"], owner[one["function"]].own_id(one["id"])) for one in letters
+                if one["function"] in owner}
+        for kind, count in kill.judge(self.inputs, self.handled, status, dead).items():
+            self.wrong.append(f"{kind} {count}")
+        return {"acked": sum(len(one.acked) for one in self.inputs),
+                "duplicates": self.handled.lines - len(self.handled.times)}
+
+    def status(self):
+        """When nothing is pending any more: what a handler wrote is settled a moment later."""
+        ending = {f.name for one in self.inputs[:2] for f in one.functions}
+        end = time.monotonic() + LIMIT_S
+        while True:
+            status = self.daemon.ask("status")
+            left = [f["name"] for f in status["functions"] if f["pending"] > 0 and
+                    f["name"] in ending]
+            if not left or time.monotonic() > end:
+                return status
+            time.sleep(0.02)
+
+    def run(self, by_kill):
+        threading.Thread(target=self.handled.follow, args=(self.over,), daemon=True).start()
+        outcome, counts = "wrong", {}
+        try:
+            outcome = self.faulted_life()
+            if outcome == "ended":
+                self.last_words()
+            elif outcome == "hangs":
+                self.wrong.append(f"neither settles nor ends within {LIMIT_S} s")
+                self.daemon.kill9()
+            else:
+                outcome = outcome if self.fault() else "not met"
+                self.end_life(by_kill)
+            counts = self.clean_life()
+        except (AssertionError, OSError, subprocess.TimeoutExpired) as error:
+            self.wrong.append(str(error)[:500])
+        finally:
+            self.over.set()
+            with contextlib.suppress(OSError, AttributeError):
+                self.daemon.kill9()
+            self.abandon()
+        fault = self.fault()
+        if self.wrong:
+            (self.folder / "daemon.log").write_text("\n".join(self.daemon.lines))
+        else:
+            shutil.rmtree(self.folder)
+        return {"name": self.name, "outcome": outcome, "line": self.line, "fault": fault,
+                "wrong": self.wrong, "folder": str(self.folder), **counts}
