@@ -2,6 +2,7 @@
 #include "broker/dispatch.h"
 
 #include "broker/dispatch_priv.h"
+#include "core/log.h"
 
 hr_dispatch *hr_dispatch_new(const hr_dispatch_options *options) {
     hr_dispatch *d = hr_alloc(sizeof *d);
@@ -279,7 +280,12 @@ void hr_dispatch_take(hr_dispatch *d, uint32_t function_id, uint32_t feed_id, ui
     c->is_removed = f->policy.is_removed;
     c->is_begun = !from->policy.pull;
     c->is_dirty = low == 0 && c->is_begun;
-    HR_ASSERT(hr_cursor_load_settled(c, settled));
+    if (!hr_cursor_load_settled(c, settled)) {
+        hr_log(HR_LOG_WARN, "store",
+               "the set that '%s' has settled above position %llu of feed %u is damaged: what is "
+               "in it comes once more",
+               f->policy.name, (unsigned long long)c->low, (unsigned)feed_id);
+    }
 }
 
 void hr_dispatch_take_no_more(hr_dispatch *d, uint32_t function_id, uint32_t feed_id, uint64_t low,
@@ -297,6 +303,9 @@ void hr_dispatch_load_parked(hr_dispatch *d, const hr_row *row) {
             c->left++;
         }
     } else if (c != NULL && c->low > 0) { /* 0: it no longer takes from the feed */
+        if (c->has_lost_settled && row->position >= c->low) {
+            hr_cursor_add_settled(c, row->position); /* or it would come a second time */
+        }
         hr_park_load(d, f, c, row);
     }
 }

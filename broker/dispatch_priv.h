@@ -114,6 +114,7 @@ struct cursor {
     uint64_t end, left;        /* left: events parked in the store */
     uint64_t start;            /* pull: the unit that makes the position of BEGIN durable */
     bool is_reading, is_dirty, is_dead;
+    bool has_lost_settled; /* the set of the store was damaged */
     span *first, *last;
     uint64_t window; /* events in spans */
     range *ranges;
@@ -227,7 +228,10 @@ void hr_cursor_mark(cursor *c, span *s, uint32_t index);
 void hr_cursor_settle(cursor *c, span *s, uint32_t index);
 void hr_cursor_advance(cursor *c);
 bool hr_cursor_can_flush(const cursor *c);
+/* false: the bytes are damaged; the set is empty then. */
 bool hr_cursor_load_settled(cursor *c, hr_slice settled);
+/* One position more, above all others. */
+void hr_cursor_add_settled(cursor *c, uint64_t position);
 void hr_cursors_flush(hr_dispatch *d);
 void hr_unit_submit(hr_dispatch *d, unit_box *unit);
 void hr_unit_done(hr_dispatch *d, unit_box *unit, hr_code result);

@@ -242,11 +242,22 @@ static void encode_settled(const cursor *c, run_writer *w) {
     }
 }
 
+void hr_cursor_add_settled(cursor *c, uint64_t position) {
+    c->ranges = hr_realloc(c->ranges, (c->range_count + 1) * sizeof *c->ranges);
+    c->ranges[c->range_count++] = (range){.from = position, .to = position + 1};
+    c->durable_settled++;
+}
+
 bool hr_cursor_load_settled(cursor *c, hr_slice settled) {
     uint64_t at = c->low, gap = 0, length = 0;
     size_t capacity = 0;
+    c->has_lost_settled = false;
     while (settled.size > 0) {
-        if (!get_varint(&settled, &gap) || !get_varint(&settled, &length)) {
+        if (!get_varint(&settled, &gap) || !get_varint(&settled, &length) || gap > INT64_MAX - at ||
+            length > INT64_MAX - at - gap) {
+            c->range_count = 0; /* none of it can be trusted */
+            c->durable_settled = 0;
+            c->has_lost_settled = true;
             return false;
         }
         c->ranges = grow(c->ranges, c->range_count, &capacity, sizeof *c->ranges);

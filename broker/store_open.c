@@ -150,68 +150,20 @@ static int note_wal(void *data, sqlite3 *db, const char *name, int frames) {
     (void)name;
     hr_store *store = data;
     store->wal_frames = frames;
+    hr_store_mark(store, frames);
     return SQLITE_OK;
 }
 
-/* Writes the first bytes of a file over themselves and syncs them. */
-static int rewrite(sqlite3_file *file, sqlite3_int64 most) {
-    enum { CHUNK = 1 << 18 };
-    sqlite3_int64 size = 0;
-    int result = file->pMethods->xFileSize(file, &size);
-    size = size < most ? size : most;
-    uint8_t *chunk = hr_alloc(CHUNK);
-    for (sqlite3_int64 at = 0; result == SQLITE_OK && at < size; at += CHUNK) {
-        int part = size - at < CHUNK ? (int)(size - at) : CHUNK;
-        result = file->pMethods->xRead(file, chunk, part, at);
-        if (result == SQLITE_OK) {
-            result = file->pMethods->xWrite(file, chunk, part, at);
-        }
-    }
-    hr_free(chunk);
-    return result == SQLITE_OK && size > 0 ? file->pMethods->xSync(file, SQLITE_SYNC_NORMAL)
-                                           : result;
-}
-
-/* What a sync could not write is read by the next process as if it were there, and later syncs say
- * yes: the kernel holds it for clean. A commit that comes to stand behind it would go with it when
- * the power does. Written over itself it is durable before anything is built on it: all of the WAL,
- * and the page of the file that the WAL never held. */
-static hr_code renew(hr_store *store, const char *suffix, sqlite3_int64 most, hr_error *err) {
-    sqlite3_vfs *vfs = sqlite3_vfs_find(store->options.vfs);
-    hr_buffer path = {0};
-    hr_buffer_print(&path, "%s%s", store->path, suffix);
-    hr_buffer_add(&path, "\0\0", 3); /* as SQLite ends the names of files */
-    const char *name = (const char *)path.bytes;
-    int exists = 0, result = SQLITE_CANTOPEN;
-    if (vfs != NULL) {
-        result = vfs->xAccess(vfs, name, SQLITE_ACCESS_EXISTS, &exists);
-    }
-    if (result == SQLITE_OK && exists != 0) {
-        sqlite3_file *file = hr_alloc((size_t)vfs->szOsFile);
-        result = vfs->xOpen(vfs, name, file, SQLITE_OPEN_READWRITE | SQLITE_OPEN_WAL, NULL);
-        if (result == SQLITE_OK) {
-            result = rewrite(file, most);
-        }
-        if (file->pMethods != NULL) {
-            file->pMethods->xClose(file);
-        }
-        hr_free(file);
-    }
-    hr_buffer_fini(&path);
-    if (result == SQLITE_OK || result == SQLITE_FULL) { /* full: no worse than it was */
-        return HR_OK;
-    }
-    return hr_fail(err, HR_E_STORE_IO, result, "open of %s%s: %s", store->path, suffix,
-                   sqlite3_errstr(result));
-}
-
 static hr_code open_database(hr_store *store, hr_error *err) {
-    hr_code renewed = renew(store, "-wal", INT64_MAX, err);
-    if (renewed == HR_OK) {
-        renewed = renew(store, "", STORE_PAGE_BYTES, err);
+    hr_code fit = hr_store_check_wal(store, err);
+    if (fit == HR_OK) {
+        fit = hr_store_renew(store, "-wal", INT64_MAX, err);
     }
-    if (renewed != HR_OK) {
-        return renewed;
+    if (fit == HR_OK) {
+        fit = hr_store_renew(store, "", STORE_PAGE_BYTES, err);
+    }
+    if (fit != HR_OK) {
+        return fit;
     }
     int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX;
     if (sqlite3_open_v2(store->path, &store->db, flags, store->options.vfs) != SQLITE_OK) {
@@ -385,6 +337,7 @@ hr_code hr_store_open(const hr_store_options *options, hr_store **out_store, hr_
     pthread_condattr_destroy(&attributes);
     hr_code code = open_all(store, err);
     if (code != HR_OK) {
+        store->has_failed = true; /* what is there stays as it is */
         hr_store_free(store);
         return code;
     }
@@ -400,7 +353,9 @@ void hr_store_free(hr_store *store) {
         sqlite3_finalize(store->feeds[i].insert);
         sqlite3_finalize(store->feeds[i].insert_many);
     }
-    if (store->db != NULL && store->has_failed) { /* closing must not trust a failed sync */
+    bool is_whole = store->db != NULL && !store->has_failed;
+    /* before the WAL goes its mark must be gone; and closing must not trust a failed sync */
+    if ((!hr_store_unmark(store, is_whole) || !is_whole) && store->db != NULL) {
         sqlite3_db_config(store->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
     }
     HR_ASSERT(sqlite3_close(store->db) == SQLITE_OK);

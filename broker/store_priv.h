@@ -24,8 +24,10 @@ enum {
     STORE_TRIM_BYTES = 16 << 20, /* and so much at most */
     STORE_TRIM_BYTES_FULL = 1 << 20, /* on a full disk, where deleting takes room too */
     STORE_READ_BYTES = 1 << 20,
-    STORE_CORRUPT_MAX = 65536,        /* positions one read lists as corrupt */
-    STORE_DEAD_KEEP_MS = 7 * 86400000 /* replayed and dropped dead letters */
+    STORE_CORRUPT_MAX = 65536,         /* positions one read lists as corrupt */
+    STORE_DEAD_KEEP_MS = 7 * 86400000, /* replayed and dropped dead letters */
+    STORE_WAL_HEAD = 32,
+    STORE_WAL_FRAME = 24 /* before its page */
 };
 
 /* A feed's own numbers; SQLite holds them in the checkpoint row of function 0. */
@@ -117,7 +119,9 @@ struct hr_store {
     size_t cursor_count;
     uint64_t seen_seq;
     int wal_frames;
-    bool has_failed; /* fail-stop: a write was not known to be durable */
+    sqlite3_file *mark; /* open since the first commit */
+    char *mark_name;    /* lives as long as it */
+    bool has_failed;    /* fail-stop: a write was not known to be durable */
     bool is_intake_open, has_ballast, trims_more;
     int64_t trimmed_dead_ms;
     uint64_t looked_ns; /* for room on a full disk */
@@ -149,6 +153,32 @@ uint64_t hr_store_mono_ns(const hr_store *store);
 void hr_store_free(hr_store *take_store);
 hr_code hr_store_refresh(hr_store *store); /* feeds and cursors as the file has them */
 store_feed *hr_store_feed(hr_store *store, uint32_t feed); /* NULL: unknown */
+
+/* store_wal.c */
+typedef struct store_wal_head {
+    bool big, is_whole; /* big: checksums over big-endian words */
+    uint32_t salt[2], sum[2];
+} store_wal_head;
+typedef struct store_wal_frame {
+    uint32_t page, pages; /* pages of the file after the commit that it ends, 0: it ends none */
+    uint32_t salt[2], sum[2];
+} store_wal_frame;
+void hr_wal_read_head(const uint8_t bytes[STORE_WAL_HEAD], store_wal_head *out);
+void hr_wal_read_frame(const uint8_t *bytes, store_wal_frame *out);
+/* SQLite's checksum, continued in sum; size is a multiple of 8. */
+void hr_wal_sum(bool big, const uint8_t *bytes, size_t size, uint32_t sum[2]);
+/* Before SQLite opens the file: refuses a WAL that lacks what was acknowledged (HR_E_STORE_CORRUPT)
+ * and cuts off what was not. */
+hr_code hr_store_check_wal(const hr_store *store, hr_error *err);
+/* Writes a file over itself. What a sync could not write is read by the next process as if it were
+ * there, and later syncs say yes: the kernel holds it for clean. A commit that comes to stand
+ * behind it would go with it when the power does. Written over itself it is durable before anything
+ * is built on it: all of the WAL, and the page of the file that the WAL never held. */
+hr_code hr_store_renew(const hr_store *store, const char *suffix, int64_t most, hr_error *err);
+/* After a commit: so many frames of the WAL are durable. */
+void hr_store_mark(hr_store *store, int frames);
+/* Closes the mark; is_over: deletes it, since the WAL goes. false: it may still be there. */
+bool hr_store_unmark(hr_store *store, bool is_over);
 
 /* store_sql.c */
 /* The cached statement; NULL when it cannot be prepared. */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One rule of docs/semantics.md each. */
+#include "core/log.h"
 #include "tests/unit/broker/dispatch_fixture.h"
 
 #include <setjmp.h>
@@ -210,7 +211,47 @@ static void s16_a_duplicate_is_not_acknowledged_when_its_first_copy_was_refused(
     fx_free(fx);
 }
 
+static void a_damaged_settled_set_means_once_more_and_never_twice_at_once(void **state) {
+    (void)state;
+    fixture *fx = fx_one();
+    fx_start(fx);
+    fx_offer(fx, 1, 1, 5, 0);
+    fx_settle_store(fx);
+    hr_exception retry = {.outcome = HR_OUTCOME_RETRY, .after_ms = -1};
+    fx_answer(fx, 0, HR_OK, &retry, 1, false);
+    fx_settle_store(fx);
+    while (fx->call_count > 0) {
+        fx_ok(fx);
+        fx_settle_store(fx);
+    }
+    assert_int_equal(fx->parked_count, 1);
+    fx_checkpoint *at = &fx->checkpoint[1][FX_IN];
+    at->low = 1;
+    at->settled[0] = 5; /* a gap without its length */
+    at->settled_size = 1;
+    fx_restart(fx);
+    uint32_t called[6] = {0};
+    for (int i = 0; i < 20; i++) {
+        fx_settle_store(fx);
+        while (fx->call_count > 0) {
+            for (uint32_t k = 0; k < fx->calls[0]->count; k++) {
+                const hr_event_ref *ref = &fx->calls[0]->events[k];
+                called[ref->batch->position[ref->index]]++;
+            }
+            fx_ok(fx);
+        }
+        fx_wake(fx, 60000);
+    }
+    for (int i = 1; i < 6; i++) {
+        assert_int_equal(called[i], 1);
+    }
+    assert_int_equal(fx->checkpoint[1][FX_IN].low, 6);
+    assert_int_equal(fx->parked_count, 0);
+    fx_free(fx);
+}
+
 int main(void) {
+    hr_log_set_level((hr_level)(HR_LOG_ERROR + 1));
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(s7_a_retry_is_parked_at_once_and_the_checkpoint_passes),
         cmocka_unit_test(s7_an_event_that_still_runs_when_it_leaves_the_window_is_parked),
@@ -219,6 +260,7 @@ int main(void) {
         cmocka_unit_test(a_result_too_deep_in_a_chain_is_a_dead_letter),
         cmocka_unit_test(the_count_of_attempts_stays_within_its_sixteen_bits),
         cmocka_unit_test(s9_a_call_says_what_is_held_back_together),
+        cmocka_unit_test(a_damaged_settled_set_means_once_more_and_never_twice_at_once),
         cmocka_unit_test(s16_a_duplicate_is_not_acknowledged_when_its_first_copy_was_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

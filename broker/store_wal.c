@@ -1,0 +1,387 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The WAL before SQLite reads it: SQLite ends it without a word at the first frame that does not
+ * fit, and whatever was acknowledged behind is gone.
+ *
+ * After each commit, which was synced, the mark says how many frames of which WAL (its salts) are
+ * committed. The mark itself is not synced: it may be old after a power cut, but never says more
+ * than is durable. So a WAL that holds less than its mark was damaged or cut, and a torn end behind
+ * the mark is a commit that nobody was told of. Where the mark is old, two whole commits behind a
+ * broken frame say the same: the second was not begun before the first was synced. For that the
+ * torn end of an earlier life is cut off at each open. */
+#include "broker/store_priv.h"
+
+#include "core/log.h"
+#include "core/memory.h"
+
+enum {
+    MARK_BYTES = 24,
+    MARK_MAGIC = 0x48524d4b,
+    WAL_MAGIC = 0x377f0682, /* + 1: its checksums are over big-endian words */
+    WAL_VERSION = 3007000,
+    GENERATIONS = 4096 /* a WAL may be so many restarts newer than an old mark */
+};
+
+static uint32_t get_u32(const uint8_t *bytes) {
+    return (uint32_t)bytes[0] << 24 | (uint32_t)bytes[1] << 16 | (uint32_t)bytes[2] << 8 | bytes[3];
+}
+
+static void put_u32(uint8_t *bytes, uint32_t value) {
+    for (int i = 0; i < 4; i++) {
+        bytes[i] = (uint8_t)(value >> (24 - 8 * i));
+    }
+}
+
+/* ---- files beneath SQLite ---- */
+
+static hr_code file_fault(const hr_store *store, const char *suffix, int result, hr_error *err) {
+    return hr_fail(err, HR_E_STORE_IO, result, "open of %s%s: %s", store->path, suffix,
+                   sqlite3_errstr(result));
+}
+
+/* Opens a file by the VFS alone. *out_file NULL: it is not there. name lives as long as the file.
+ */
+static int open_file(const hr_store *store, const char *name, int flags, sqlite3_file **out_file) {
+    sqlite3_vfs *vfs = sqlite3_vfs_find(store->options.vfs);
+    int exists = 0, result = vfs == NULL ? SQLITE_CANTOPEN : SQLITE_OK;
+    *out_file = NULL;
+    if (result == SQLITE_OK) {
+        result = vfs->xAccess(vfs, name, SQLITE_ACCESS_EXISTS, &exists);
+    }
+    if (result != SQLITE_OK || (exists == 0 && (flags & SQLITE_OPEN_CREATE) == 0)) {
+        return result;
+    }
+    sqlite3_file *file = hr_alloc((size_t)vfs->szOsFile);
+    result = vfs->xOpen(vfs, name, file, flags | SQLITE_OPEN_READWRITE | SQLITE_OPEN_WAL, NULL);
+    if (result == SQLITE_OK) {
+        *out_file = file;
+        return SQLITE_OK;
+    }
+    if (file->pMethods != NULL) {
+        file->pMethods->xClose(file);
+    }
+    hr_free(file);
+    return result;
+}
+
+static void close_file(sqlite3_file *file) {
+    if (file != NULL) {
+        file->pMethods->xClose(file);
+        hr_free(file);
+    }
+}
+
+/* The path as SQLite ends the names of files. */
+static char *file_name(const hr_store *store, const char *suffix) {
+    hr_buffer name = {0};
+    hr_buffer_print(&name, "%s%s", store->path, suffix);
+    hr_buffer_add(&name, "\0\0", 3);
+    char *out = hr_alloc(name.size);
+    memcpy(out, name.bytes, name.size);
+    hr_buffer_fini(&name);
+    return out;
+}
+
+/* Writes the first bytes of a file over themselves and syncs them. */
+static int rewrite(sqlite3_file *file, sqlite3_int64 most) {
+    enum { CHUNK = 1 << 18 };
+    sqlite3_int64 size = 0;
+    int result = file->pMethods->xFileSize(file, &size);
+    size = size < most ? size : most;
+    uint8_t *chunk = hr_alloc(CHUNK);
+    for (sqlite3_int64 at = 0; result == SQLITE_OK && at < size; at += CHUNK) {
+        int part = size - at < CHUNK ? (int)(size - at) : CHUNK;
+        result = file->pMethods->xRead(file, chunk, part, at);
+        if (result == SQLITE_OK) {
+            result = file->pMethods->xWrite(file, chunk, part, at);
+        }
+    }
+    hr_free(chunk);
+    return result == SQLITE_OK && size > 0 ? file->pMethods->xSync(file, SQLITE_SYNC_NORMAL)
+                                           : result;
+}
+
+hr_code hr_store_renew(const hr_store *store, const char *suffix, int64_t most, hr_error *err) {
+    char *name = file_name(store, suffix);
+    sqlite3_file *file = NULL;
+    int result = open_file(store, name, 0, &file);
+    if (file != NULL) {
+        result = rewrite(file, most);
+    }
+    close_file(file);
+    hr_free(name);
+    bool is_fine = result == SQLITE_OK || result == SQLITE_FULL; /* full: no worse than it was */
+    return is_fine ? HR_OK : file_fault(store, suffix, result, err);
+}
+
+/* ---- the mark ---- */
+
+typedef struct mark {
+    uint32_t salt[2], frames; /* frames 0: none */
+} mark;
+
+static void read_mark(const hr_store *store, mark *out) {
+    uint8_t bytes[MARK_BYTES] = {0};
+    char *name = file_name(store, "-mark");
+    sqlite3_file *file = NULL;
+    *out = (mark){0};
+    if (open_file(store, name, 0, &file) == SQLITE_OK && file != NULL &&
+        file->pMethods->xRead(file, bytes, MARK_BYTES, 0) == SQLITE_OK) {
+        uint64_t sum = hr_hash(hr_slice_of(bytes, MARK_BYTES - 8));
+        uint64_t said = (uint64_t)get_u32(bytes + 16) << 32 | get_u32(bytes + 20);
+        if (sum == said && get_u32(bytes) == MARK_MAGIC) {
+            *out = (mark){.salt = {get_u32(bytes + 4), get_u32(bytes + 8)},
+                          .frames = get_u32(bytes + 12)};
+        }
+    }
+    close_file(file);
+    hr_free(name);
+}
+
+void hr_store_mark(hr_store *store, int frames) {
+    sqlite3_file *wal = NULL;
+    uint8_t bytes[MARK_BYTES];
+    sqlite3_file_control(store->db, "main", SQLITE_FCNTL_JOURNAL_POINTER, &wal);
+    if (wal == NULL || wal->pMethods == NULL ||
+        wal->pMethods->xRead(wal, bytes + 4, 8, 16) != SQLITE_OK) {
+        return;
+    }
+    if (store->mark == NULL) {
+        store->mark_name = store->mark_name == NULL ? file_name(store, "-mark") : store->mark_name;
+        if (open_file(store, store->mark_name, SQLITE_OPEN_CREATE, &store->mark) != SQLITE_OK) {
+            return; /* no room */
+        }
+    }
+    put_u32(bytes, MARK_MAGIC);
+    put_u32(bytes + 12, (uint32_t)frames);
+    uint64_t sum = hr_hash(hr_slice_of(bytes, MARK_BYTES - 8));
+    put_u32(bytes + 16, (uint32_t)(sum >> 32));
+    put_u32(bytes + 20, (uint32_t)sum);
+    int result = store->mark->pMethods->xWrite(store->mark, bytes, MARK_BYTES, 0);
+    if (result != SQLITE_OK && result != SQLITE_FULL) { /* full: an old mark is true as well */
+        hr_store_fail_stop(store, "writing the mark of the WAL");
+    }
+}
+
+/* Deletes the mark for good. */
+static bool forget(const hr_store *store) {
+    sqlite3_vfs *vfs = sqlite3_vfs_find(store->options.vfs);
+    char *name = file_name(store, "-mark");
+    int exists = 0, result = vfs == NULL ? SQLITE_CANTOPEN : SQLITE_OK;
+    if (result == SQLITE_OK) {
+        result = vfs->xAccess(vfs, name, SQLITE_ACCESS_EXISTS, &exists);
+    }
+    if (result == SQLITE_OK && exists != 0) {
+        result = vfs->xDelete(vfs, name, 1);
+    }
+    hr_free(name);
+    return result == SQLITE_OK;
+}
+
+bool hr_store_unmark(hr_store *store, bool is_over) {
+    close_file(store->mark);
+    store->mark = NULL;
+    hr_free(store->mark_name);
+    store->mark_name = NULL;
+    return !is_over || forget(store);
+}
+
+/* ---- the scan ---- */
+
+static uint32_t get_word(bool big, const uint8_t *bytes) {
+    uint32_t value = get_u32(bytes);
+    return big ? value : __builtin_bswap32(value);
+}
+
+void hr_wal_sum(bool big, const uint8_t *bytes, size_t size, uint32_t sum[2]) {
+    for (size_t i = 0; i + 8 <= size; i += 8) {
+        sum[0] += get_word(big, bytes + i) + sum[1];
+        sum[1] += get_word(big, bytes + i + 4) + sum[0];
+    }
+}
+
+void hr_wal_read_head(const uint8_t bytes[STORE_WAL_HEAD], store_wal_head *out) {
+    uint32_t magic = get_u32(bytes), sum[2] = {0, 0};
+    uint16_t one = 1;
+    bool is_magic = (magic & ~1u) == WAL_MAGIC;
+    bool is_big_host = *(const uint8_t *)&one == 0;
+    out->big = is_magic ? (magic & 1) != 0 : is_big_host;
+    out->salt[0] = get_u32(bytes + 16);
+    out->salt[1] = get_u32(bytes + 20);
+    out->sum[0] = get_u32(bytes + 24);
+    out->sum[1] = get_u32(bytes + 28);
+    hr_wal_sum(out->big, bytes, 24, sum);
+    out->is_whole = is_magic && get_u32(bytes + 4) == WAL_VERSION &&
+                    get_u32(bytes + 8) == STORE_PAGE_BYTES && sum[0] == out->sum[0] &&
+                    sum[1] == out->sum[1];
+}
+
+void hr_wal_read_frame(const uint8_t *bytes, store_wal_frame *out) {
+    *out = (store_wal_frame){.page = get_u32(bytes),
+                             .pages = get_u32(bytes + 4),
+                             .salt = {get_u32(bytes + 8), get_u32(bytes + 12)},
+                             .sum = {get_u32(bytes + 16), get_u32(bytes + 20)}};
+}
+
+/* What stands in a WAL. */
+typedef struct scan {
+    bool exists, has_tail; /* tail: frames of this WAL behind its last whole commit */
+    store_wal_head head;
+    uint32_t frames;    /* up to the last commit that SQLite will find */
+    uint64_t broken_at; /* byte of the first frame that does not fit; 0: the head */
+    uint32_t later;     /* commits behind it that are whole */
+} scan;
+
+/* A frame against the sum before it. */
+static bool fits(const scan *s, const uint8_t *bytes, const store_wal_frame *frame,
+                 const uint32_t before[2]) {
+    uint32_t sum[2] = {before[0], before[1]};
+    hr_wal_sum(s->head.big, bytes, 8, sum);
+    hr_wal_sum(s->head.big, bytes + STORE_WAL_FRAME, STORE_PAGE_BYTES, sum);
+    return sum[0] == frame->sum[0] && sum[1] == frame->sum[1];
+}
+
+static int scan_frames(sqlite3_file *file, sqlite3_int64 size, scan *s) {
+    enum { FRAME = STORE_WAL_FRAME + STORE_PAGE_BYTES };
+    uint8_t *bytes = hr_alloc(FRAME);
+    uint32_t before[2] = {s->head.sum[0], s->head.sum[1]}, number = 0, ours = 0;
+    bool is_chain = s->head.is_whole;
+    int result = SQLITE_OK;
+    for (sqlite3_int64 at = STORE_WAL_HEAD; at + FRAME <= size; at += FRAME) {
+        store_wal_frame frame;
+        number++;
+        result = file->pMethods->xRead(file, bytes, STORE_WAL_FRAME, at);
+        if (result != SQLITE_OK) {
+            break;
+        }
+        hr_wal_read_frame(bytes, &frame);
+        if (number == 1 && !s->head.is_whole) {
+            memcpy(s->head.salt, frame.salt, sizeof frame.salt);
+        }
+        bool is_ours = frame.salt[0] == s->head.salt[0] && frame.salt[1] == s->head.salt[1];
+        if (is_ours) { /* else of an earlier WAL in the same file */
+            result = file->pMethods->xRead(file, bytes + STORE_WAL_FRAME, STORE_PAGE_BYTES,
+                                           at + STORE_WAL_FRAME);
+            if (result != SQLITE_OK) {
+                break;
+            }
+        }
+        bool is_whole = is_ours && fits(s, bytes, &frame, before);
+        if (is_chain && !is_whole) {
+            is_chain = false;
+            s->broken_at = (uint64_t)at;
+        }
+        if (is_whole && frame.pages != 0) {
+            s->frames = is_chain ? number : s->frames;
+            s->later += is_chain ? 0 : 1;
+        }
+        ours = is_ours ? number : ours;
+        memcpy(before, frame.sum, sizeof before);
+    }
+    if (is_chain) { /* it ends without a fault */
+        s->broken_at = (uint64_t)STORE_WAL_HEAD + (uint64_t)number * FRAME;
+    }
+    s->has_tail = ours > s->frames;
+    hr_free(bytes);
+    return result;
+}
+
+static int scan_file(sqlite3_file *file, scan *s) {
+    sqlite3_int64 size = 0;
+    uint8_t head[STORE_WAL_HEAD];
+    int result = file->pMethods->xFileSize(file, &size);
+    if (result != SQLITE_OK || size < STORE_WAL_HEAD) {
+        return result;
+    }
+    result = file->pMethods->xRead(file, head, STORE_WAL_HEAD, 0);
+    if (result != SQLITE_OK) {
+        return result;
+    }
+    s->exists = true;
+    hr_wal_read_head(head, &s->head);
+    return scan_frames(file, size, s);
+}
+
+static hr_code damaged(const hr_store *store, const char *what, uint64_t at, hr_error *err) {
+    return hr_fail(err, HR_E_STORE_CORRUPT, 0,
+                   "'%s-wal' %s (byte %llu), so commits that were acknowledged cannot be read; "
+                   "'headrace recover' saves what can be saved",
+                   store->path, what, (unsigned long long)at);
+}
+
+/* Does it hold all that it must? */
+static hr_code judge(const hr_store *store, const scan *s, const mark *m, bool is_empty,
+                     hr_error *err) {
+    bool is_marked =
+        s->head.is_whole && s->head.salt[0] == m->salt[0] && s->head.salt[1] == m->salt[1];
+    uint32_t restarts = s->head.salt[0] - m->salt[0];
+    if (!s->exists && m->frames > 0) {
+        return damaged(store, "is missing", 0, err);
+    }
+    if (s->exists && !s->head.is_whole && (m->frames > 0 || s->later > 0)) {
+        return damaged(store, "is damaged", 0, err);
+    }
+    if (s->later > 1 || (is_marked && s->frames < m->frames)) {
+        return damaged(store, "is damaged or was cut", s->broken_at, err);
+    }
+    if (m->frames > 0 && !is_marked && (restarts == 0 || restarts > GENERATIONS)) {
+        return damaged(store, "belongs to another database", 16, err);
+    }
+    if (is_empty && s->frames > 0) {
+        return hr_fail(err, HR_E_STORE_CORRUPT, 0,
+                       "'%s' is empty, though its WAL is not: it was cut; 'headrace recover' saves "
+                       "what can be saved",
+                       store->path);
+    }
+    return HR_OK;
+}
+
+/* What SQLite will not read goes now, so that it is never taken for later commits. */
+static int cut_tail(const hr_store *store, sqlite3_file *file, const scan *s) {
+    hr_log(HR_LOG_INFO, "store", "'%s-wal' ended in a commit that was not acknowledged (byte %llu)",
+           store->path, (unsigned long long)s->broken_at);
+    sqlite3_int64 frame = STORE_WAL_FRAME + STORE_PAGE_BYTES;
+    return file->pMethods->xTruncate(file, STORE_WAL_HEAD + frame * (sqlite3_int64)s->frames);
+}
+
+static int is_file_empty(const hr_store *store, bool *out) {
+    char *name = file_name(store, "");
+    sqlite3_file *file = NULL;
+    sqlite3_int64 size = 0;
+    int result = open_file(store, name, 0, &file);
+    if (result == SQLITE_OK && file != NULL) {
+        result = file->pMethods->xFileSize(file, &size);
+    }
+    *out = size == 0;
+    close_file(file);
+    hr_free(name);
+    return result;
+}
+
+hr_code hr_store_check_wal(const hr_store *store, hr_error *err) {
+    char *name = file_name(store, "-wal");
+    sqlite3_file *file = NULL;
+    scan s = {0};
+    mark m = {0};
+    bool is_empty = false;
+    hr_code code = HR_OK;
+    int result = open_file(store, name, 0, &file);
+    if (result == SQLITE_OK && file != NULL) {
+        result = scan_file(file, &s);
+    }
+    if (result == SQLITE_OK) {
+        result = is_file_empty(store, &is_empty);
+    }
+    if (result == SQLITE_OK) {
+        read_mark(store, &m);
+        code = judge(store, &s, &m, is_empty, err);
+    }
+    if (code == HR_OK && result == SQLITE_OK && s.head.is_whole && s.has_tail) {
+        result = cut_tail(store, file, &s);
+    }
+    close_file(file);
+    hr_free(name);
+    if (code == HR_OK && result == SQLITE_OK && s.frames == 0 && m.frames > 0 && !forget(store)) {
+        result = SQLITE_IOERR_DELETE; /* its WAL is in the file; the next may have any salts */
+    }
+    return result == SQLITE_OK ? code : file_fault(store, "-wal", result, err);
+}
