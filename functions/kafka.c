@@ -7,6 +7,7 @@
 #include "functions/outcomes.h"
 #include "functions/registry.h"
 #include "net/kafka_client_send.h"
+#include "net/kafka_config.h"
 
 #include <string.h>
 
@@ -36,8 +37,7 @@ struct sink {
     hr_runtime runtime; /* first */
     hr_kafka_sender *sender;
     hr_kafka_options options;
-    hr_kafka_setting *properties;
-    char *brokers, *client_id;
+    hr_kafka_config config;
     const char *topic;
     bool is_structured;
     hr_buffer text; /* header texts and body of one event */
@@ -204,46 +204,13 @@ static void cancel(hr_runtime *self, hr_call *call) {
 
 /* ---- life ---- */
 
-static char *words_of(const hr_node *config, const char *key) {
-    hr_buffer text = {0};
-    const hr_node *cursor = NULL;
-    for (const char *at; (at = hr_node_each_text(config, key, &cursor)) != NULL;) {
-        hr_buffer_print(&text, "%s%s", text.size == 0 ? "" : ",", at);
-    }
-    char *words = hr_copy_text(hr_buffer_text(&text));
-    hr_buffer_fini(&text);
-    return words;
-}
-
 static hr_code init(hr_runtime *self, hr_error *err) {
     (void)err;
     sink *s = (sink *)self;
     const hr_node *config = self->kind_config;
-    const hr_node *tls = hr_node_get(config, "tls");
-    const hr_node *properties = hr_node_get(config, "properties");
     s->topic = hr_node_text(config, "topic", NULL);
     s->is_structured = strcmp(hr_node_text(config, "mode", "binary"), "structured") == 0;
-    s->brokers = words_of(config, "brokers");
-    s->client_id = hr_format("headrace-%s", self->name);
-    size_t count = properties == NULL ? 0 : hr_node_count(properties);
-    s->properties = hr_alloc_array(count + 1, sizeof *s->properties);
-    const hr_node *at = properties == NULL ? NULL : properties->child;
-    for (size_t i = 0; i < count; i++, at = at->next) {
-        s->properties[i] = (hr_kafka_setting){.name = at->key, .value = at->text};
-    }
-    s->options = (hr_kafka_options){.name = self->name,
-                                    .brokers = s->brokers,
-                                    .client_id = s->client_id,
-                                    .username = hr_node_text(config, "username", NULL),
-                                    .password = hr_node_text(config, "password", NULL),
-                                    .mechanism = hr_node_text(config, "mechanism", NULL),
-                                    .has_tls = tls != NULL,
-                                    .is_unverified = hr_node_number(tls, "verify", 1) == 0,
-                                    .ca = hr_node_text(tls, "ca", NULL),
-                                    .cert = hr_node_text(tls, "cert", NULL),
-                                    .key = hr_node_text(tls, "key", NULL),
-                                    .properties = s->properties,
-                                    .property_count = count};
+    hr_kafka_config_read(config, self->name, &s->config, &s->options);
     return HR_OK;
 }
 
@@ -273,9 +240,7 @@ static void fini(hr_runtime *self) {
         hr_free(own);
     }
     hr_buffer_fini(&s->text);
-    hr_free(s->properties);
-    hr_free(s->brokers);
-    hr_free(s->client_id);
+    hr_kafka_config_fini(&s->config);
 }
 
 const hr_runtime_ops hr_kafka_sink_ops = {.kind = "kafka",

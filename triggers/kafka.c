@@ -137,17 +137,6 @@ static void read_topics(kafka_trigger *self, const hr_node *config) {
     self->options.topics = (const char *const *)self->topics;
 }
 
-static void read_brokers(kafka_trigger *self, const hr_node *config) {
-    hr_buffer text = {0};
-    const hr_node *cursor = NULL;
-    for (const char *at; (at = hr_node_each_text(config, "brokers", &cursor)) != NULL;) {
-        hr_buffer_print(&text, "%s%s", text.size == 0 ? "" : ",", at);
-    }
-    self->brokers = hr_copy_text(hr_buffer_text(&text));
-    self->options.brokers = self->brokers;
-    hr_buffer_fini(&text);
-}
-
 static hr_code kafka_init(hr_trigger *trigger, hr_error *err) {
     kafka_trigger *self = of(trigger);
     const hr_node *config = trigger->kind_config;
@@ -158,40 +147,18 @@ static hr_code kafka_init(hr_trigger *trigger, hr_error *err) {
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     pthread_cond_init(&self->answered, &monotonic);
     pthread_condattr_destroy(&monotonic);
-    read_brokers(self, config);
+    hr_kafka_config_read(config, trigger->name, &self->config, &self->options);
     read_topics(self, config);
-    if (self->brokers[0] == '\0' || self->options.topic_count == 0) {
+    if (self->config.brokers[0] == '\0' || self->options.topic_count == 0) {
         return hr_fail(err, HR_E_CONFIG, 0, "`brokers` and `topics` are needed");
     }
     const char *group = hr_node_text(config, "group", NULL);
     self->group = group == NULL ? hr_format("headrace.%s", trigger->name) : hr_copy_text(group);
     self->instance_id = hr_format("headrace-%s-%s", trigger->store_id, trigger->name);
-    self->client_id = hr_format("headrace-%s", trigger->name);
     self->start = hr_node_number(config, "start", HR_KAFKA_EARLIEST);
     self->format = self->packer.format = hr_kafka_format_of(hr_node_text(config, "format", NULL));
-    const hr_node *properties = hr_node_get(config, "properties");
-    size_t count = properties == NULL ? 0 : hr_node_count(properties);
-    self->properties = hr_alloc_array(count + 1, sizeof *self->properties);
-    const hr_node *at = properties == NULL ? NULL : properties->child;
-    for (size_t i = 0; i < count; i++, at = at->next) {
-        self->properties[i] = (hr_kafka_setting){.name = at->key, .value = at->text};
-    }
-    const hr_node *tls = hr_node_get(config, "tls");
-    hr_kafka_options *options = &self->options;
-    options->name = trigger->name;
-    options->group = self->group;
-    options->instance_id = self->instance_id;
-    options->client_id = self->client_id;
-    options->username = hr_node_text(config, "username", NULL);
-    options->password = hr_node_text(config, "password", NULL);
-    options->mechanism = hr_node_text(config, "mechanism", NULL);
-    options->has_tls = tls != NULL;
-    options->is_unverified = hr_node_number(tls, "verify", 1) == 0;
-    options->ca = hr_node_text(tls, "ca", NULL);
-    options->cert = hr_node_text(tls, "cert", NULL);
-    options->key = hr_node_text(tls, "key", NULL);
-    options->properties = self->properties;
-    options->property_count = count;
+    self->options.group = self->group;
+    self->options.instance_id = self->instance_id;
     return HR_OK;
 }
 
@@ -270,7 +237,7 @@ static void kafka_stop(hr_trigger *trigger) {
 
 static void kafka_fini(hr_trigger *trigger) {
     kafka_trigger *self = of(trigger);
-    if (self->brokers == NULL) {
+    if (self->config.brokers == NULL) {
         return; /* init never ran */
     }
     kafka_source_fini(self);
@@ -281,12 +248,10 @@ static void kafka_fini(hr_trigger *trigger) {
         hr_free(self->topics[i]);
     }
     hr_free(self->topics);
-    hr_free(self->properties);
     hr_free(self->listed);
-    hr_free(self->brokers);
+    hr_kafka_config_fini(&self->config);
     hr_free(self->group);
     hr_free(self->instance_id);
-    hr_free(self->client_id);
     pthread_cond_destroy(&self->answered);
     pthread_mutex_destroy(&self->lock);
 }

@@ -8,6 +8,7 @@
 #define HR_TRIGGERS_KAFKA_H
 
 #include "broker/trigger.h"
+#include "net/kafka_config.h"
 #include "triggers/kafka_record.h"
 
 #include <pthread.h>
@@ -46,9 +47,9 @@ struct kafka_trigger {
     hr_kafka_callbacks callbacks;
     hr_kafka_format format;
     int64_t start;
-    char *brokers, *group, *instance_id, *client_id;
+    hr_kafka_config config;
+    char *group, *instance_id;
     char **topics;
-    hr_kafka_setting *properties;
     bool has_thread;
     pthread_t thread;
     int wake_fd;

@@ -104,7 +104,7 @@ static bool is_advertised(const kafka_trigger *self, const char *text) {
     char address[256];
     memcpy(address, at, size);
     address[size] = '\0';
-    return strchr(address, ' ') == NULL && strstr(self->brokers, address) == NULL;
+    return strchr(address, ' ') == NULL && strstr(self->config.brokers, address) == NULL;
 }
 
 static void on_trouble(void *data, hr_kafka_trouble kind, const char *text) {
