@@ -2,6 +2,7 @@
 #include "functions/template.h"
 
 #include "core/envelope.h"
+#include "core/json_text.h"
 #include "core/memory.h"
 
 #include <jansson.h>
@@ -9,7 +10,11 @@
 static json_t *parse(hr_slice envelope) {
     hr_buffer text = {0};
     hr_envelope_print_json(envelope, &text);
-    json_t *json = json_loadb((const char *)text.bytes, text.size, JSON_DECODE_ANY, NULL);
+    hr_slice whole = hr_slice_of(text.bytes, text.size);
+    json_t *json = hr_json_load(whole, JSON_ALLOW_NUL, NULL);
+    if (json == NULL) { /* an integer beyond 64 bits: none is exact then */
+        json = hr_json_load(whole, JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL, NULL);
+    }
     hr_buffer_fini(&text);
     return json;
 }

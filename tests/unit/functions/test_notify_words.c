@@ -83,6 +83,11 @@ static void each_chat_has_its_own_form(void **state) {
     hr_chat_body(HR_CHAT_WEBHOOK, "hi", NULL, envelope, &out);
     assert_non_null(strstr(hr_buffer_text(&out), "\"event\":{"));
     assert_non_null(strstr(hr_buffer_text(&out), "\"id\":\"e1\""));
+    call_add(&bench, "e2", "a", hr_slice_text("{\"big\":123456789012345678901234567890}"));
+    out.size = 0;
+    hr_chat_body(HR_CHAT_WEBHOOK, "hi", NULL, hr_batch_envelope(bench.batches[1], 0), &out);
+    assert_non_null(
+        strstr(hr_buffer_text(&out), "\"data\":{\"big\":123456789012345678901234567890}"));
     hr_buffer_fini(&out);
     call_fini(&bench);
 }

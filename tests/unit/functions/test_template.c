@@ -42,6 +42,12 @@ static void values_are_put_in_by_their_path(void **state) {
                                  "C");
 }
 
+static void an_integer_beyond_64_bits_hides_nothing(void **state) {
+    (void)state;
+    call_add(&bench, "e1", "k", hr_slice_text("{\"a\": 123456789012345678901234567890, \"b\": 1}"));
+    check("{id} {data.a} {data.b}", "e1 1.23456789012346e+29 1");
+}
+
 static void what_is_absent_prints_as_nothing(void **state) {
     (void)state;
     call_add(&bench, "e1", "k", hr_slice_text("{\"a\": 1, \"nil\": null}"));
@@ -69,6 +75,7 @@ static void data_that_is_no_json_leaves_the_attributes(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(values_are_put_in_by_their_path, tear_down),
+        cmocka_unit_test_teardown(an_integer_beyond_64_bits_hides_nothing, tear_down),
         cmocka_unit_test_teardown(what_is_absent_prints_as_nothing, tear_down),
         cmocka_unit_test_teardown(braces_and_their_faults_are_text, tear_down),
         cmocka_unit_test_teardown(data_that_is_no_json_leaves_the_attributes, tear_down),
