@@ -2,6 +2,7 @@
 #include "app/daemon.h"
 
 #include "app/daemon_priv.h"
+#include "core/crash.h"
 #include "core/log.h"
 #include "core/memory.h"
 #include "functions/spawn.h"
@@ -85,6 +86,7 @@ void hr_daemon_drained(hr_daemon *d) {
 }
 
 static void on_stopped(void *data) {
+    HR_CRASH_POINT("stop.drained");
     hr_daemon_drained(data);
 }
 

@@ -2,6 +2,7 @@
 /* A new configuration for a running daemon (`headrace reload`, SIGHUP). One engine drains and ends,
  * another begins where its last commit stands: what a stop and a start promise, this promises. */
 #include "app/daemon_priv.h"
+#include "core/crash.h"
 #include "core/log.h"
 #include "core/memory.h"
 
@@ -77,6 +78,7 @@ static void begin_next(hr_daemon *d) {
     hr_config *next = d->next;
     d->next = NULL;
     if (begin(d, next)) {
+        HR_CRASH_POINT("reload.begun");
         take_over(d, next);
         d->reload = HR_RELOAD_NONE;
         hr_listener_close(&d->listener);
@@ -106,7 +108,9 @@ static void on_swap(void *data) {
         hr_daemon_drained(d);
         return;
     }
+    HR_CRASH_POINT("reload.drained");
     end_engine(d);
+    HR_CRASH_POINT("reload.between");
     if (d->reload == HR_RELOAD_UNDOING) {
         hr_config_free(d->next);
         d->next = NULL;

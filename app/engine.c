@@ -2,6 +2,7 @@
 #include "app/engine.h"
 
 #include "app/engine_priv.h"
+#include "core/crash.h"
 #include "core/log.h"
 #include "triggers/cron.h"
 
@@ -34,6 +35,7 @@ static void on_unit_done(hr_unit *unit, hr_code result) {
         hr_log(HR_LOG_ERROR, "store", "a unit of function %u on feed %u was refused: %s",
                (unsigned)unit->function, (unsigned)unit->feed, hr_code_meaning(result));
     }
+    HR_CRASH_POINT("engine.durable");
     hr_input input = {.kind = HR_IN_DURABLE, .durable = {.unit = unit, .result = result}};
     hr_engine_input(e, &input);
 }
@@ -139,7 +141,9 @@ static void act_on_trigger(hr_engine *e, const hr_action *act) {
     }
     const hr_trigger_ops *ops = t->object->ops;
     if (act->kind == HR_DO_DURABLE && ops->durable != NULL) {
+        HR_CRASH_POINT("engine.before-ack");
         ops->durable(t->object, act->ticket.last);
+        HR_CRASH_POINT("engine.after-ack");
     } else if (act->kind == HR_DO_REFUSED && ops->refused != NULL) {
         ops->refused(t->object, act->ticket.first, act->ticket.last, act->ticket.why);
     } else if (act->kind == HR_DO_WANT && ops->want != NULL) {
@@ -160,6 +164,7 @@ static void act_on(hr_engine *e, const hr_action *act) {
         f = hr_engine_function_of(e, act->function);
         HR_ASSERT(f != NULL);
         if (act->kind == HR_DO_CALL) {
+            HR_CRASH_POINT("engine.call");
             f->object->ops->call(f->object, act->call);
         } else {
             f->object->ops->cancel(f->object, act->call);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Dead letters for the CLI: ls, show, replay, drop. */
 #include "app/engine_priv.h"
+#include "core/crash.h"
 #include "core/envelope.h"
 
 #include <stddef.h>
@@ -144,6 +145,7 @@ static void on_durable(hr_request *request, json_t *take_answer) {
         answer_bulk(b, take_answer);
         return;
     }
+    HR_CRASH_POINT("replay.durable");
     json_decref(take_answer);
     next_page(b);
 }
@@ -164,7 +166,9 @@ static void on_one(hr_read *read) {
         if (b->is_drop) {
             hr_engine_drop(b->engine, row, ticket);
         } else {
+            HR_CRASH_POINT("replay.read");
             hr_engine_replay(b->engine, f, row, ticket);
+            HR_CRASH_POINT("replay.submitted");
         }
     } else {
         b->skipped++;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What triggers and runtimes may call: their words become inputs of the step. */
 #include "app/engine_priv.h"
+#include "core/crash.h"
 #include "core/log.h"
 #include "core/mutant.h"
 #include "triggers/cron.h"
@@ -49,7 +50,8 @@ static void offer(hr_trigger *self, hr_batch *take_batch, uint64_t ticket) {
     hr_input input = {.kind = HR_IN_OFFER,
                       .offer = {.feed = t->feed, .ticket = ticket, .take_batch = take_batch}};
     if (strcmp(t->kind, "cron") == 0) { /* the tick and its instant in one unit (S1) */
-        row.due_ms = hr_cron_last_fire(self, ticket);
+        row.due_ms = HR_MUTANT("fire-before-tick") ? hr_cron_next_fire(self)
+                                                   : hr_cron_last_fire(self, ticket);
         input.offer.rows = &row;
         input.offer.row_count = 1;
     }
@@ -223,6 +225,7 @@ static void room(hr_runtime *self, uint32_t slots) {
 }
 
 static void answer(hr_runtime *self, const hr_answer *answer) {
+    HR_CRASH_POINT("engine.answered");
     hr_input input = {.kind = HR_IN_ANSWER, .answer = answer};
     hr_engine_input(own_function(self)->engine, &input);
 }

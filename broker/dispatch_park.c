@@ -4,7 +4,6 @@
  * A parked event has left the checkpoint behind: its bytes are in the store, its key stands in a
  * chain whose first member holds back the others. Only the first of a chain is tried again. */
 #include "broker/dispatch_priv.h"
-#include "core/mutant.h"
 
 static hr_row *put_row(hr_dispatch *d, function *f, const item *it, const parked *p) {
     cursor *c = it->cursor;
@@ -57,9 +56,6 @@ void hr_park(hr_dispatch *d, function *f, item *it, uint32_t state, int64_t due_
         hr_wait_until(f, p, due_ms);
     }
     hr_row *row = put_row(d, f, it, p);
-    if (HR_MUTANT("retry-in-memory") && state == HR_PARKED_RETRY) {
-        row->kind = HR_ROW_UNPARK;
-    }
     row->text = hr_unit_copy(hr_cursor_unit(it->cursor), why);
     hr_dispatch_note(d, state == HR_PARKED_RETRY ? HR_NOTE_RETRY : HR_NOTE_BEHIND, it->cursor,
                      it->batch, it->index, p->position, attempt, why,

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Units of the dispatcher: what one function settled of one feed, as one commit (S5, S15). */
 #include "broker/dispatch_priv.h"
-#include "core/mutant.h"
 
 #define RETRY_MIN_NS UINT64_C(1000000000)
 #define RETRY_MAX_NS UINT64_C(60000000000)
@@ -304,7 +303,7 @@ static void flush_cursor(hr_dispatch *d, cursor *c) {
     unit->unit.feed = c->feed->policy.id;
     unit->unit.epoch = c->feed->policy.epoch;
     unit->unit.has_checkpoint = true;
-    unit->unit.low = HR_MUTANT("checkpoint-past-running") ? c->next : checkpoint_low(c);
+    unit->unit.low = checkpoint_low(c);
     unit->unit.settled = hr_unit_copy(unit, hr_slice_of(writer.out.bytes, writer.out.size));
     unit->unit.settled_count = writer.count;
     unit->unit.counters = c->counters;

@@ -3,6 +3,7 @@
 #include "broker/store.h"
 
 #include "broker/store_priv.h"
+#include "core/crash.h"
 #include "core/memory.h"
 
 #include <errno.h>
@@ -94,6 +95,7 @@ static void hand_over(hr_store *store, hr_unit *units, store_list_reads *reads) 
     pthread_mutex_unlock(&store->mutex);
     if (must_post) {
         hr_loop_post(store->options.loop, &store->mail->message);
+        HR_CRASH_POINT("store.told");
     }
 }
 
@@ -172,7 +174,9 @@ static size_t turn(hr_store *store) {
     pthread_mutex_unlock(&store->mutex);
     size_t ended = 0;
     if (units != NULL) {
-        hr_store_commit(store, units);
+        if (!hr_store_mutate(store, units)) {
+            hr_store_commit(store, units);
+        }
         for (const hr_unit *unit = units; unit != NULL; unit = unit->next) {
             ended++;
         }
@@ -378,6 +382,7 @@ void hr_store_close(hr_store *store) {
         pthread_join(store->thread, NULL);
         store->has_thread = false;
     }
+    HR_CRASH_POINT("store.closing");
     store_mail *mail = store->mail;
     bool is_posted = mail != NULL && mail->is_posted;
     store->mail = NULL;

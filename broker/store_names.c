@@ -2,6 +2,7 @@
 /* Numbers of feeds and functions, given when they are new. */
 #include "broker/store_priv.h"
 
+#include "core/crash.h"
 #include "core/memory.h"
 
 typedef struct feed_request {
@@ -94,6 +95,7 @@ static hr_code transaction(hr_store *store, hr_code (*write)(hr_store *, void *,
     code = write(store, data, err);
     if (code == HR_OK) {
         code = hr_store_run(store, hr_store_sql(store, SQL_COMMIT));
+        HR_CRASH_POINT("store.numbered");
         if (code != HR_OK) {
             hr_store_fail(store, code, err, "commit");
             store->has_failed = store->has_failed || code != HR_E_STORE_FULL; /* err tells it */

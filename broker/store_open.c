@@ -3,9 +3,9 @@
 #include "broker/store_priv.h"
 
 #include "broker/store_schema.inc"
+#include "core/crash.h"
 #include "core/log.h"
 #include "core/memory.h"
-#include "core/mutant.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -191,15 +191,13 @@ static hr_code open_database(hr_store *store, hr_error *err) {
     }
     code = hr_store_exec(store, "PRAGMA journal_mode=WAL;PRAGMA synchronous=FULL;"
                                 "PRAGMA wal_autocheckpoint=0");
-    if (code == HR_OK && HR_MUTANT("synchronous-normal")) {
-        code = hr_store_exec(store, "PRAGMA synchronous=NORMAL");
-    }
     if (code == HR_OK) {
         code = migrate(store, version);
     }
     if (code != HR_OK) {
         return hr_store_fail(store, code, err, "set up");
     }
+    HR_CRASH_POINT("store.opened");
     sqlite3_wal_hook(store->db, note_wal, store);
     return read_id(store, err);
 }

@@ -209,6 +209,17 @@ void hr_store_commit(hr_store *store, hr_unit *units);
 hr_code hr_store_flush_feeds(hr_store *store);
 void hr_store_fail_stop(hr_store *store, const char *what);
 
+/* store_mutant.c */
+#ifdef HEADRACE_MUTANTS
+/* In place of hr_store_commit() when a seeded fault is alive. false: none concerns this group. */
+bool hr_store_mutate(hr_store *store, hr_unit *units);
+/* After parked events were read. */
+void hr_store_mutate_read(hr_store *store, const hr_read *read);
+#else
+#define hr_store_mutate(store, units)     false
+#define hr_store_mutate_read(store, read) ((void)0)
+#endif
+
 /* store_read.c */
 /* Serves one read. false: it goes on with store->finds. */
 bool hr_store_serve(hr_store *store, hr_read *read);

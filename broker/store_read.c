@@ -156,6 +156,7 @@ static void read_parked(hr_store *store, hr_read *read) {
             break;
         }
     }
+    hr_store_mutate_read(store, read);
     const store_feed *feed = hr_store_feed(store, read->feed);
     read->batch = hr_builder_finish(&builder, read->feed, at_ms * 1000);
     if (read->batch != NULL && feed != NULL) {

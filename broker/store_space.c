@@ -2,6 +2,7 @@
 /* Room: the ballast, the history that may go, the WAL. */
 #include "broker/store_priv.h"
 
+#include "core/crash.h"
 #include "core/log.h"
 #include "core/memory.h"
 
@@ -310,12 +311,14 @@ bool hr_store_ages(const hr_store *store) {
 /* ---- the WAL ---- */
 
 void hr_store_checkpoint(hr_store *store) {
+    HR_CRASH_POINT("store.checkpoint");
     for (int tries = 0; !store->has_failed && tries < 2; tries++) {
         int result =
             sqlite3_wal_checkpoint_v2(store->db, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
         hr_code code = result == SQLITE_OK ? HR_OK : hr_store_fault(store, result);
         if (code == HR_OK) {
             store->wal_frames = 0;
+            HR_CRASH_POINT("store.checkpointed");
             return;
         }
         if (code != HR_E_STORE_FULL) {

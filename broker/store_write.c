@@ -7,6 +7,7 @@
 #include "broker/store_priv.h"
 
 #include "core/buffer.h"
+#include "core/crash.h"
 #include "core/log.h"
 #include "core/memory.h"
 
@@ -386,6 +387,7 @@ static hr_code try_group(hr_store *store, hr_unit *units, bool careful, bool *ou
     if (code == HR_OK) {
         code = hr_store_flush_feeds(store);
     }
+    HR_CRASH_POINT("store.written");
     return code == HR_OK ? hr_store_run(store, hr_store_sql(store, SQL_COMMIT)) : code;
 }
 
@@ -430,6 +432,7 @@ void hr_store_commit(hr_store *store, hr_unit *units) {
         hr_code code = try_group(store, units, careful, &is_bad);
         if (code == HR_OK) {
             count_group(store, units);
+            HR_CRASH_POINT("store.committed");
             return;
         }
         if (code == HR_E_STORE_FULL) { /* before any sync: nothing of the group is kept */

@@ -3,6 +3,7 @@
 
 #include "core/base64.h"
 #include "core/buffer.h"
+#include "core/crash.h"
 #include "core/memory.h"
 #include "core/mutant.h"
 #include "net/mqtt_gate_bytes.h"
@@ -360,7 +361,9 @@ static bool pass_up(hr_mqtt_gate *it) {
     }
     hr_gate_held_release(&it->held, HR_MUTANT("gate-open") ? UINT64_MAX : it->safe);
     if (it->held.passable > 0 && it->phase == OPEN) {
+        HR_CRASH_POINT("mqtt.before-puback");
         ssize_t sent = send(it->broker.fd, it->up.bytes, it->held.passable, MSG_NOSIGNAL);
+        HR_CRASH_POINT("mqtt.after-puback");
         if (sent > 0) {
             hr_gate_held_sent(&it->held, (size_t)sent);
             hr_buffer_consume(&it->up, (size_t)sent);

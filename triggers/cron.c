@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "triggers/cron.h"
 
+#include "core/crash.h"
 #include "core/envelope.h"
 #include "core/log.h"
 #include "core/memory.h"
@@ -145,7 +146,9 @@ static void offer(cron_trigger *it, const int64_t *at, size_t count, int64_t now
         it->open_count--;
         return;
     }
+    HR_CRASH_POINT("cron.fire");
     it->base.host->offer(&it->base, batch, open->ticket);
+    HR_CRASH_POINT("cron.fired");
 }
 
 /* --- the clock --- */
@@ -254,6 +257,7 @@ static void durable(hr_trigger *self, uint64_t up_to_ticket) {
     cron_trigger *it = of(self);
     size_t kept = 0;
     bool was_full = it->open_count == OPEN_MAX_OFFERS;
+    HR_CRASH_POINT("cron.durable");
     for (size_t i = 0; i < it->open_count; i++) {
         if (it->open[i].ticket > up_to_ticket) {
             it->open[kept++] = it->open[i];

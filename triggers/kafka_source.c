@@ -2,6 +2,7 @@
 /* The thread of the trigger "kafka": it alone speaks with the client. */
 #include "triggers/kafka.h"
 
+#include "core/crash.h"
 #include "core/log.h"
 #include "core/memory.h"
 #include "core/mutant.h"
@@ -421,10 +422,13 @@ static void commit(kafka_trigger *self, int wait_ms) {
         }
     }
     hr_error err = {0};
-    if (count > 0 &&
-        hr_kafka_commit(self->client, slots, offsets, notes, count, wait_ms, &err) != HR_OK) {
-        hr_log(HR_LOG_WARN, self->trigger.name, "the group's offsets were not committed: %s",
-               err.text);
+    if (count > 0) {
+        HR_CRASH_POINT("kafka.before-offset");
+        if (hr_kafka_commit(self->client, slots, offsets, notes, count, wait_ms, &err) != HR_OK) {
+            hr_log(HR_LOG_WARN, self->trigger.name, "the group's offsets were not committed: %s",
+                   err.text);
+        }
+        HR_CRASH_POINT("kafka.after-offset");
     }
     hr_free(slots);
     hr_free(offsets);

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The handlers of tests/prove: each writes one line an event (function id key hash) to PROVE_LOG."""
+import calendar
 import os
 import time
 
@@ -48,8 +49,10 @@ def streamed(event, ctx):
 
 
 def slow_tick(event, ctx):
-    """Two at a time, so that one is always under way."""
-    time.sleep(1.3)
+    """Two at a time, so that one is always under way; those that were missed are caught up with."""
+    scheduled = time.strptime(event.data["scheduled"], "%Y-%m-%dT%H:%M:%SZ")
+    if time.time() - calendar.timegm(scheduled) < 10:
+        time.sleep(1.3)
     tick(event, ctx)
 
 
