@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The in-process function of `./dev bench kafka`: counts, and keeps when and how far it got in a
- * mapped file (env STATS) that outlives a kill. */
+/* The in-process function of the benchmarks: counts, and keeps when and how far it got in a mapped
+ * file (env STATS) that outlives a kill. */
 #include "functions/handler.h"
 
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -12,7 +13,7 @@
 
 enum { PARTITIONS = 64 };
 
-/* Read by tests/bench/kafka: little-endian 64-bit numbers in this order. */
+/* Read by tests/lib/bench.py: little-endian 64-bit numbers in this order. */
 typedef struct stats {
     int64_t handled, calls, first_ns, last_ns;
     struct {
@@ -40,28 +41,35 @@ static int open_state(const headrace_api *api, headrace_start *start, void **out
     return 0;
 }
 
-/* Ids are topic/partition/offset. */
+/* The number that ends at *end, which moves before its slash; -1: no digits there. */
 static int64_t number_at(headrace_text id, size_t *end) {
     int64_t number = 0, scale = 1;
     size_t at = *end;
-    for (; at > 0 && id.bytes[at - 1] != '/'; at--, scale *= 10) {
+    for (; at > 0 && id.bytes[at - 1] >= '0' && id.bytes[at - 1] <= '9'; at--, scale *= 10) {
         number += (id.bytes[at - 1] - '0') * scale;
     }
+    bool is_number = at < *end && at > 0 && id.bytes[at - 1] == '/';
     *end = at == 0 ? 0 : at - 1;
-    return number;
+    return is_number ? number : -1;
+}
+
+/* Ids of Kafka are topic/partition/offset. */
+static void note_place(stats *own, headrace_text first, headrace_text last) {
+    size_t end = last.size;
+    int64_t offset = number_at(last, &end), partition = number_at(last, &end);
+    if (offset < 0 || partition < 0 || partition >= PARTITIONS) {
+        return;
+    }
+    if (own->partition[partition].first == 0) {
+        end = first.size;
+        own->partition[partition].first = number_at(first, &end) + 1;
+    }
+    own->partition[partition].last = offset + 1;
 }
 
 static void handle(const headrace_api *api, void *state, headrace_call *call, uint32_t count) {
     stats *own = state;
-    headrace_text id = api->id(call, count - 1);
-    size_t end = id.size;
-    int64_t last = number_at(id, &end) + 1, partition = number_at(id, &end) % PARTITIONS;
-    if (own->partition[partition].first == 0) {
-        headrace_text first = api->id(call, 0);
-        end = first.size;
-        own->partition[partition].first = number_at(first, &end) + 1;
-    }
-    own->partition[partition].last = last;
+    note_place(own, api->id(call, 0), api->id(call, count - 1));
     own->handled += count;
     own->calls++;
     own->last_ns = now_ns();
