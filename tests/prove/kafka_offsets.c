@@ -56,7 +56,8 @@ int main(int argc, char **argv) {
         die("the client", why);
     }
     rd_kafka_topic_partition_list_t *places = rd_kafka_topic_partition_list_new(1);
-    for (int i = 0; i < atoi(argv[4]); i++) {
+    long count = strtol(argv[4], NULL, 10);
+    for (int i = 0; i < count; i++) {
         rd_kafka_topic_partition_list_add(places, argv[3], i);
     }
     for (int c = 0; (c = getchar()) != EOF;) {
