@@ -2,8 +2,8 @@
 """Slow connections, as many as one process may have: `python3 prove_slow.py` is that process.
 
 usage: prove_slow.py PORT PATH COUNT SOURCE EVERY_S AGAIN_S
-SOURCE is the loopback address they come from. A third sends a byte of a header line every EVERY_S
-seconds, a third one of a body, a third nothing. With AGAIN_S > 0 each that is closed comes again
+SOURCE is the loopback address they come from. A quarter sends a byte of a header line every EVERY_S
+seconds, one a byte of a body, one nothing, one nothing after an answer. With AGAIN_S > 0 each that is closed comes again
 after so long; else it ends when all are closed. Prints {"open", "made", "closed", "answers"} twice
 a second, and last.
 """
@@ -16,8 +16,9 @@ import sys
 import time
 
 HEADS = (b"POST %s HTTP/1.1\r\nHost: a\r\nX-Slow: ",
-         b"POST %s HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n", b"")
-BYTES = (b"a", b"a", b"")
+         b"POST %s HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n", b"",
+         b"GET /nowhere HTTP/1.1\r\nHost: a\r\n\r\n")
+BYTES = (b"a", b"a", b"", b"")
 
 
 class Crowd:
@@ -41,7 +42,7 @@ class Crowd:
             return
         one.setblocking(False)
         self.made += 1
-        kind = self.made % 3
+        kind = self.made % len(HEADS)
         self.sockets[one.fileno()] = (one, self.made, kind)
         self.poll.register(one.fileno(), select.EPOLLIN | select.EPOLLRDHUP)
         self.send(one, HEADS[kind].replace(b"%s", self.path))
