@@ -154,8 +154,67 @@ static int note_wal(void *data, sqlite3 *db, const char *name, int frames) {
     return SQLITE_OK;
 }
 
+/* Written to by whoever met damage in a running daemon. A start could only meet it again, with the
+ * same events in between: so there is none. */
+static char *verdict_path(const hr_store *store) {
+    return hr_format("%s/damaged", store->options.dir);
+}
+
+void hr_store_condemn(const hr_store *store, const char *why) {
+    char *path = verdict_path(store);
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    if (fd < 0 || write(fd, why, strlen(why)) < 0 || fsync(fd) != 0) {
+        hr_log(HR_LOG_DEBUG, "store", "cannot write '%s': %s", path, strerror(errno));
+    }
+    if (fd >= 0) {
+        close(fd);
+    }
+    hr_free(path);
+}
+
+static hr_code check_verdict(const hr_store *store, hr_error *err) {
+    char *path = verdict_path(store);
+    char why[160] = "";
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    hr_code code = HR_OK;
+    if (fd >= 0) {
+        ssize_t size = read(fd, why, sizeof why - 1);
+        why[size > 0 ? size : 0] = 0;
+        close(fd);
+        code = hr_fail(err, HR_E_STORE_CORRUPT, 0,
+                       "%s: %s; 'headrace recover' saves what can be saved", store->path, why);
+    }
+    hr_free(path);
+    return code;
+}
+
+/* What is appended to must be readable to its end, or the first event would stop the daemon. */
+static hr_code check_ends(hr_store *store, hr_error *err) {
+    int64_t last = 0;
+    hr_code code = read_number(store, "SELECT coalesce(max(id), 0) FROM dead", &last);
+    if (code == HR_OK) {
+        code = read_number(store, "SELECT coalesce(max(id), 0) FROM parked", &last);
+    }
+    for (size_t i = 0; code == HR_OK && i < store->feed_count; i++) {
+        const store_feed *feed = &store->feeds[i];
+        char text[80];
+        snprintf(text, sizeof text, "SELECT coalesce(max(pos), 0) FROM journal_%u", feed->id);
+        code = feed->pull ? HR_OK : read_number(store, text, &last);
+        if (code == HR_OK && !feed->pull && (uint64_t)last >= feed->next) {
+            return hr_fail(err, HR_E_STORE_CORRUPT, 0,
+                           "%s is damaged: feed %u holds more than it says; 'headrace recover' "
+                           "saves what can be saved",
+                           store->path, feed->id);
+        }
+    }
+    return code == HR_OK ? HR_OK : hr_store_fail(store, code, err, "read");
+}
+
 static hr_code open_database(hr_store *store, hr_error *err) {
-    hr_code fit = hr_store_check_wal(store, err);
+    hr_code fit = check_verdict(store, err);
+    if (fit == HR_OK) {
+        fit = hr_store_check_wal(store, err);
+    }
     if (fit == HR_OK) {
         fit = hr_store_renew(store, "-wal", INT64_MAX, err);
     }
@@ -166,7 +225,11 @@ static hr_code open_database(hr_store *store, hr_error *err) {
         return fit;
     }
     int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX;
-    if (sqlite3_open_v2(store->path, &store->db, flags, store->options.vfs) != SQLITE_OK) {
+    store->pages = hr_pages_new(store->options.vfs);
+    if (store->pages == NULL) {
+        return hr_fail(err, HR_E_STORE_IO, 0, "open of %s: no such VFS", store->path);
+    }
+    if (sqlite3_open_v2(store->path, &store->db, flags, hr_pages_name(store->pages)) != SQLITE_OK) {
         return hr_store_fail(store, HR_E_STORE_IO, err, "open");
     }
     sqlite3_db_config(store->db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
@@ -180,7 +243,9 @@ static hr_code open_database(hr_store *store, hr_error *err) {
         code = read_number(store, "PRAGMA page_count", &pages);
     }
     if (code == HR_OK && pages == 0) { /* it writes, which a start on a full disk cannot */
-        code = hr_store_exec(store, "PRAGMA auto_vacuum=INCREMENTAL");
+        code = hr_pages_reserve(store->db) == SQLITE_OK /* before the other, or it is too late */
+                   ? hr_store_exec(store, "PRAGMA auto_vacuum=INCREMENTAL")
+                   : HR_E_STORE_IO;
     }
     if (code != HR_OK) {
         return hr_store_fail(store, code, err, "open");
@@ -291,6 +356,10 @@ static hr_code open_all(hr_store *store, hr_error *err) {
     if (code != HR_OK) {
         return hr_store_fail(store, code, err, "read");
     }
+    code = check_ends(store, err);
+    if (code != HR_OK) {
+        return code;
+    }
     store->seen_seq = (uint64_t)seq;
     store->is_intake_open = hr_store_make_ballast(store);
     if (!store->is_intake_open) {
@@ -357,6 +426,7 @@ void hr_store_free(hr_store *store) {
         sqlite3_db_config(store->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
     }
     HR_ASSERT(sqlite3_close(store->db) == SQLITE_OK);
+    hr_pages_free(store->pages);
     if (store->lock_fd >= 0) {
         close(store->lock_fd);
     }

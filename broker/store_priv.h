@@ -26,6 +26,7 @@ enum {
     STORE_READ_BYTES = 1 << 20,
     STORE_CORRUPT_MAX = 65536,         /* positions one read lists as corrupt */
     STORE_DEAD_KEEP_MS = 7 * 86400000, /* replayed and dropped dead letters */
+    STORE_PAGE_SUM = 8,                /* at the end of each page of the file */
     STORE_WAL_HEAD = 32,
     STORE_WAL_FRAME = 24 /* before its page */
 };
@@ -111,6 +112,7 @@ struct hr_store {
     uint64_t wal_max_bytes;
 
     /* of the runner */
+    struct store_pages *pages; /* the VFS of db */
     sqlite3 *db;
     sqlite3_stmt *sql[SQL_COUNT];
     store_feed *feeds;
@@ -150,9 +152,27 @@ int64_t hr_store_real_us(const hr_store *store);
 uint64_t hr_store_mono_ns(const hr_store *store);
 
 /* store_open.c */
+/* Says that the state is damaged to all later starts, which could only meet it again. */
+void hr_store_condemn(const hr_store *store, const char *why);
 void hr_store_free(hr_store *take_store);
 hr_code hr_store_refresh(hr_store *store); /* feeds and cursors as the file has them */
 store_feed *hr_store_feed(hr_store *store, uint32_t feed); /* NULL: unknown */
+
+/* store_page.c: pages of the file with checksums */
+/* A VFS above the one named (NULL: the default); NULL: there is none. It outlives its files. */
+struct store_pages *hr_pages_new(const char *base_name);
+void hr_pages_free(struct store_pages *take_pages);
+const char *hr_pages_name(const struct store_pages *pages);
+/* The page that could not be read last; 0: none. */
+uint32_t hr_pages_damaged(const struct store_pages *pages);
+/* Pages of a file that is new get room for their checksum. Returns SQLite's result. */
+int hr_pages_reserve(sqlite3 *db);
+/* Damaged pages are read as they are (or no longer). What they hold proves nothing. */
+void hr_pages_forgive(struct store_pages *pages, sqlite3 *db, bool is_lenient);
+void hr_page_sign(uint32_t page, uint8_t bytes[STORE_PAGE_BYTES]);
+bool hr_page_is_whole(uint32_t page, const uint8_t bytes[STORE_PAGE_BYTES]);
+/* Does the file that begins with this page have checksums? Only states of the first days do not. */
+bool hr_page_has_sums(uint8_t first[STORE_PAGE_BYTES]);
 
 /* store_wal.c */
 typedef struct store_wal_head {
@@ -181,6 +201,10 @@ void hr_store_mark(hr_store *store, int frames);
 bool hr_store_unmark(hr_store *store, bool is_over);
 
 /* store_sql.c */
+/* What the sum of a journal row is made of: the bytes and where they belong. */
+uint64_t hr_store_sum(uint32_t feed, uint64_t position, hr_slice bytes);
+/* Are these the bytes that were stored there? */
+bool hr_store_is_whole(uint32_t feed, uint64_t position, hr_slice bytes, uint64_t sum);
 /* The cached statement; NULL when it cannot be prepared. */
 sqlite3_stmt *hr_store_sql(hr_store *store, store_sql which);
 /* A fresh statement from a format (numbers only); NULL when it cannot be prepared. */

@@ -2,6 +2,7 @@
 /* Reads, served between commits. Whatever a disk gave back is checked before it is handed on. */
 #include "broker/store_priv.h"
 
+#include "core/log.h"
 #include "core/memory.h"
 
 void hr_store_add_corrupt(hr_read *read, uint64_t position) {
@@ -17,13 +18,10 @@ void hr_store_add_corrupt(hr_read *read, uint64_t position) {
 
 /* ---- batches ---- */
 
-/* Adds a stored envelope if it is what was stored. false: the batch is full. */
-static bool add_event(hr_read *read, hr_builder *builder, uint64_t position, uint64_t sum,
+/* Adds a stored envelope that was found whole. false: the batch is full. */
+static bool add_event(hr_read *read, hr_builder *builder, uint64_t position, bool is_whole,
                       hr_slice bytes) {
-    hr_code code = HR_E_MALFORMED;
-    if (hr_hash(bytes) == sum) {
-        code = hr_builder_add(builder, position, bytes, NULL);
-    }
+    hr_code code = is_whole ? hr_builder_add(builder, position, bytes, NULL) : HR_E_MALFORMED;
     if (code == HR_E_TOO_LARGE && builder->count > 0) {
         return false;
     }
@@ -46,10 +44,10 @@ static uint64_t probe(hr_store *store, uint32_t feed, uint64_t from) {
     return found;
 }
 
-/* A damaged page: looks for the next row behind it that can be read. All between is listed as
- * corrupt. Returns where to go on, UINT64_MAX: nowhere. */
-static uint64_t skip_damage(hr_store *store, hr_read *read, uint64_t from) {
-    const store_feed *feed = hr_store_feed(store, read->feed);
+/* A damaged page: looks for the next row behind it that can be read. Returns where that is, the
+ * feed's end when there is none. */
+static uint64_t find_end(hr_store *store, uint32_t feed_id, uint64_t from) {
+    const store_feed *feed = hr_store_feed(store, feed_id);
     uint64_t found = UINT64_MAX, bad = from, good = from;
     for (uint64_t step = 1; found == UINT64_MAX && good < feed->next; step *= 2) {
         bad = good;
@@ -66,11 +64,13 @@ static uint64_t skip_damage(hr_store *store, hr_read *read, uint64_t from) {
             found = at;
         }
     }
-    uint64_t end = found == UINT64_MAX ? feed->next : found;
-    for (uint64_t at = from; at < end && read->corrupt_count < STORE_CORRUPT_MAX; at++) {
-        hr_store_add_corrupt(read, at);
+    return found < feed->next ? found : feed->next;
+}
+
+static void add_gap(hr_read *read, uint64_t from, uint64_t end) {
+    for (; from < end && read->corrupt_count < STORE_CORRUPT_MAX; from++) {
+        hr_store_add_corrupt(read, from);
     }
-    return found;
 }
 
 /* Reads on from *from until the batch is full. */
@@ -90,10 +90,13 @@ static int read_rows(hr_store *store, hr_read *read, hr_builder *builder, uint64
             result = SQLITE_CORRUPT; /* an overflow page that cannot be read */
             break;
         }
-        bool is_full = builder->count >= max ||
-                       (builder->count > 0 && builder->bytes.size + bytes.size > most) ||
-                       read->corrupt_count >= STORE_CORRUPT_MAX ||
-                       !add_event(read, builder, position, hr_store_column_u64(rows, 1), bytes);
+        bool is_full =
+            builder->count >= max ||
+            (builder->count > 0 && builder->bytes.size + bytes.size > most) ||
+            read->corrupt_count >= STORE_CORRUPT_MAX ||
+            !add_event(read, builder, position,
+                       hr_store_is_whole(read->feed, position, bytes, hr_store_column_u64(rows, 1)),
+                       bytes);
         if (is_full) {
             break;
         }
@@ -104,6 +107,48 @@ static int read_rows(hr_store *store, hr_read *read, hr_builder *builder, uint64
     return result;
 }
 
+/* What stands on damaged pages from *from to end: rows that are whole, each by its own sum; all
+ * others are listed as corrupt. false: the batch is full. */
+static bool read_damaged(hr_store *store, hr_read *read, hr_builder *builder, uint64_t *from,
+                         uint64_t end) {
+    bool is_full = false;
+    uint64_t most = end - *from, begun = *from;
+    hr_pages_forgive(store->pages, store->db, true);
+    sqlite3_stmt *rows = hr_store_prepare(
+        store, "SELECT pos, sum, bytes FROM journal_%u WHERE pos >= ?1 ORDER BY pos", read->feed);
+    hr_store_bind_u64(rows, 1, *from);
+    for (uint64_t i = 0; rows != NULL && i < most && !is_full; i++) {
+        if (sqlite3_step(rows) != SQLITE_ROW) {
+            break;
+        }
+        uint64_t position = hr_store_column_u64(rows, 0);
+        hr_slice bytes = hr_store_column(rows, 2);
+        if (position >= *from && position < end &&
+            hr_store_is_whole(read->feed, position, bytes, hr_store_column_u64(rows, 1))) {
+            is_full = builder->count >= HR_BATCH_MAX || read->corrupt_count >= STORE_CORRUPT_MAX ||
+                      builder->bytes.size + bytes.size > STORE_READ_BYTES;
+            is_full = is_full && builder->count > 0;
+            if (!is_full) {
+                add_gap(read, *from, position);
+                is_full = !add_event(read, builder, position, true, bytes);
+                *from = is_full ? position : position + 1;
+            }
+        }
+    }
+    sqlite3_finalize(rows);
+    hr_pages_forgive(store->pages, store->db, false);
+    if (!is_full) {
+        add_gap(read, *from, end);
+        *from = end;
+    }
+    hr_log(HR_LOG_ERROR, "store",
+           "%s: page %u is damaged; of positions %llu to %llu of feed %u, %zu become dead letters "
+           "'corrupt'; 'headrace recover' saves what can be saved",
+           store->path, hr_pages_damaged(store->pages), (unsigned long long)begun,
+           (unsigned long long)end - 1, read->feed, read->corrupt_count);
+    return !is_full;
+}
+
 static void read_journal(hr_store *store, hr_read *read) {
     const store_feed *feed = hr_store_feed(store, read->feed);
     if (feed == NULL || feed->pull) {
@@ -111,13 +156,15 @@ static void read_journal(hr_store *store, hr_read *read) {
         return;
     }
     hr_builder builder = {0};
-    uint64_t from = read->from;
+    uint64_t from = read->from == 0 ? 1 : read->from; /* there is no position 0 */
     int64_t at_ms = 0;
     int result = read_rows(store, read, &builder, &from, &at_ms);
     while (hr_store_fault(store, result) == HR_E_STORE_CORRUPT) {
-        from = skip_damage(store, read, from);
-        result = from == UINT64_MAX ? SQLITE_DONE : SQLITE_ROW;
-        if (result == SQLITE_ROW && read->corrupt_count < STORE_CORRUPT_MAX) {
+        uint64_t end = find_end(store, read->feed, from);
+        bool goes_on = read_damaged(store, read, &builder, &from, end) &&
+                       read->corrupt_count < STORE_CORRUPT_MAX;
+        result = goes_on && from >= feed->next ? SQLITE_DONE : SQLITE_ROW;
+        if (goes_on && from < feed->next) {
             result = read_rows(store, read, &builder, &from, &at_ms);
         }
     }
@@ -143,8 +190,9 @@ static void read_parked(hr_store *store, hr_read *read) {
         bool is_full = false;
         if (result == SQLITE_ROW) {
             at_ms = at_ms == 0 ? sqlite3_column_int64(row, 2) : at_ms;
-            is_full = !add_event(read, &builder, read->positions[i], hr_store_column_u64(row, 0),
-                                 hr_store_column(row, 1));
+            hr_slice bytes = hr_store_column(row, 1);
+            is_full = !add_event(read, &builder, read->positions[i],
+                                 hr_hash(bytes) == hr_store_column_u64(row, 0), bytes);
         } else if (hr_store_fault(store, result) == HR_E_STORE_CORRUPT) {
             hr_store_add_corrupt(read, read->positions[i]);
         } else if (result != SQLITE_DONE) {

@@ -109,21 +109,41 @@ hr_code hr_store_fault(hr_store *store, int result) {
     }
 }
 
+uint64_t hr_store_sum(uint32_t feed, uint64_t position, hr_slice bytes) {
+    uint8_t place[12];
+    for (unsigned i = 0; i < sizeof place; i++) {
+        place[i] = (uint8_t)(i < 4 ? feed >> (8 * i) : position >> (8 * (i - 4)));
+    }
+    return hr_hash_more(hr_hash(bytes), hr_slice_of(place, sizeof place));
+}
+
+bool hr_store_is_whole(uint32_t feed, uint64_t position, hr_slice bytes, uint64_t sum) {
+    return sum == hr_store_sum(feed, position, bytes) || sum == hr_hash(bytes); /* first days */
+}
+
 const char *hr_store_why(hr_store *store, char out[STORE_WHY_BYTES]) {
     int extended = sqlite3_extended_errcode(store->db), kind = extended & 0xff;
     int sys = kind == SQLITE_IOERR || kind == SQLITE_CANTOPEN || kind == SQLITE_FULL
                   ? sqlite3_system_errno(store->db)
                   : 0;
     sys = sys == EBADF ? 0 : sys; /* of its tidying up, not of what failed */
-    snprintf(out, STORE_WHY_BYTES, "%s%s%s (%d)", sqlite3_errmsg(store->db), sys == 0 ? "" : ", ",
-             sys == 0 ? "" : strerror(sys), extended);
+    uint32_t page = kind == SQLITE_CORRUPT ? hr_pages_damaged(store->pages) : 0;
+    if (page != 0) {
+        snprintf(out, STORE_WHY_BYTES, "page %u (byte %llu) is damaged", page,
+                 (unsigned long long)(page - 1) * STORE_PAGE_BYTES);
+    } else {
+        snprintf(out, STORE_WHY_BYTES, "%s%s%s (%d)", sqlite3_errmsg(store->db),
+                 sys == 0 ? "" : ", ", sys == 0 ? "" : strerror(sys), extended);
+    }
     return out;
 }
 
 hr_code hr_store_fail(hr_store *store, hr_code code, hr_error *err, const char *what) {
     char why[STORE_WHY_BYTES];
-    return hr_fail(err, code, sqlite3_extended_errcode(store->db), "%s of %s: %s", what,
-                   store->path, hr_store_why(store, why));
+    return hr_fail(err, code, sqlite3_extended_errcode(store->db), "%s of %s: %s%s", what,
+                   store->path, hr_store_why(store, why),
+                   code == HR_E_STORE_CORRUPT ? "; 'headrace recover' saves what can be saved"
+                                              : "");
 }
 
 hr_code hr_store_run(hr_store *store, sqlite3_stmt *statement) {

@@ -14,11 +14,16 @@
 void hr_store_fail_stop(hr_store *store, const char *what) {
     if (!store->has_failed) {
         char why[STORE_WHY_BYTES];
-        hr_log(
-            HR_LOG_ERROR, "store",
-            "%s of %s failed: %s; nothing more is written and nothing acknowledged is lost: mend "
-            "the disk and start again",
-            what, store->path, hr_store_why(store, why));
+        bool is_damaged = (sqlite3_errcode(store->db) & 0xff) == SQLITE_CORRUPT;
+        hr_store_why(store, why);
+        hr_log(HR_LOG_ERROR, "store",
+               "%s of %s failed: %s; nothing more is written and nothing acknowledged is lost: %s",
+               what, store->path, why,
+               is_damaged ? "'headrace recover' saves what can be saved"
+                          : "mend the disk and start again");
+        if (is_damaged) {
+            hr_store_condemn(store, why);
+        }
     }
     store->has_failed = true;
 }
@@ -84,7 +89,7 @@ static hr_code write_events(hr_store *store, const hr_batch *batch, int64_t now_
             }
             int at = 3 * (int)k + 2;
             hr_store_bind_u64(insert, at, position);
-            hr_store_bind_u64(insert, at + 1, hr_hash(envelope));
+            hr_store_bind_u64(insert, at + 1, hr_store_sum(feed->id, position, envelope));
             sqlite3_bind_blob64(insert, at + 2, envelope.bytes, envelope.size, SQLITE_STATIC);
             feed->next = position + 1;
             feed->bytes += envelope.size;
@@ -326,7 +331,7 @@ hr_code hr_store_flush_feeds(hr_store *store) {
 
 /* The unit's own fault, not the file's or the disk's. */
 static bool is_unit_fault(hr_code code) {
-    return code == HR_E_INVALID || code == HR_E_TOO_LARGE || code == HR_E_STORE_CORRUPT;
+    return code == HR_E_INVALID || code == HR_E_TOO_LARGE;
 }
 
 static hr_code write_carefully(hr_store *store, hr_unit *unit, int64_t now_ms) {

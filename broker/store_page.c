@@ -1,0 +1,289 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Every page of the database file ends with a checksum: a VFS above the disk's writes it and looks
+ * at it when the page is read.
+ *
+ * SQLite has none: a flipped bit in a page moves a checkpoint, drops rows or changes them, and it
+ * says nothing. Here such a page cannot be read (SQLITE_CORRUPT). Pages in the WAL have SQLite's
+ * own checksums and are checked by nobody but the recovery (store_wal.c). The eight bytes are
+ * SQLite's reserved ones, so any SQLite reads the file; one that writes to it leaves pages that do
+ * not fit. */
+#include "broker/store_priv.h"
+
+#include "core/memory.h"
+
+#include <stdio.h>
+
+enum { SUM_AT = STORE_PAGE_BYTES - STORE_PAGE_SUM, RESERVED_AT = 20 };
+
+struct store_pages {
+    sqlite3_vfs vfs;
+    sqlite3_vfs *base;
+    char name[40];
+    bool is_lenient;
+    uint32_t damaged;                  /* the page met last, 0: none */
+    uint8_t scratch[STORE_PAGE_BYTES]; /* a page on its way out */
+};
+
+typedef struct page_file {
+    sqlite3_file file;
+    sqlite3_file *base; /* behind this struct */
+    struct store_pages *pages;
+    bool has_sums;
+} page_file;
+
+enum { FILE_BYTES = (sizeof(page_file) + 15) / 16 * 16 };
+
+static uint64_t sum_of(uint32_t page, const uint8_t *bytes) {
+    return hr_hash_more(page, hr_slice_of(bytes, SUM_AT));
+}
+
+void hr_page_sign(uint32_t page, uint8_t bytes[STORE_PAGE_BYTES]) {
+    uint64_t sum = sum_of(page, bytes);
+    for (int i = 0; i < STORE_PAGE_SUM; i++) {
+        bytes[SUM_AT + i] = (uint8_t)(sum >> (8 * i));
+    }
+}
+
+bool hr_page_is_whole(uint32_t page, const uint8_t bytes[STORE_PAGE_BYTES]) {
+    uint64_t sum = sum_of(page, bytes), said = 0;
+    for (int i = 0; i < STORE_PAGE_SUM; i++) {
+        said |= (uint64_t)bytes[SUM_AT + i] << (8 * i);
+    }
+    return sum == said;
+}
+
+bool hr_page_has_sums(uint8_t first[STORE_PAGE_BYTES]) {
+    uint8_t held = first[RESERVED_AT];
+    first[RESERVED_AT] = STORE_PAGE_SUM; /* or a flipped bit there would turn the checks off */
+    bool is_ours = hr_page_is_whole(1, first);
+    first[RESERVED_AT] = held;
+    return held == STORE_PAGE_SUM || is_ours;
+}
+
+/* ---- the file ---- */
+
+static page_file *opened(sqlite3_file *file) {
+    return (page_file *)file;
+}
+
+static int file_close(sqlite3_file *file) {
+    sqlite3_file *base = opened(file)->base;
+    return base->pMethods->xClose(base);
+}
+
+static bool is_page(const page_file *file, int size, sqlite3_int64 at) {
+    return file->has_sums && size == STORE_PAGE_BYTES && at % STORE_PAGE_BYTES == 0;
+}
+
+static int file_read(sqlite3_file *file, void *out, int size, sqlite3_int64 at) {
+    page_file *self = opened(file);
+    int result = self->base->pMethods->xRead(self->base, out, size, at);
+    if (!is_page(self, size, at) || (result != SQLITE_OK && result != SQLITE_IOERR_SHORT_READ)) {
+        return result;
+    }
+    uint32_t page = (uint32_t)(at / STORE_PAGE_BYTES) + 1;
+    bool is_whole = result == SQLITE_OK && hr_page_is_whole(page, out);
+    if (!is_whole && !self->pages->is_lenient) {
+        self->pages->damaged = page;
+        return SQLITE_CORRUPT;
+    }
+    return result;
+}
+
+static int file_write(sqlite3_file *file, const void *bytes, int size, sqlite3_int64 at) {
+    page_file *self = opened(file);
+    if (is_page(self, size, at)) {
+        memcpy(self->pages->scratch, bytes, STORE_PAGE_BYTES);
+        hr_page_sign((uint32_t)(at / STORE_PAGE_BYTES) + 1, self->pages->scratch);
+        bytes = self->pages->scratch;
+    }
+    return self->base->pMethods->xWrite(self->base, bytes, size, at);
+}
+
+static int file_truncate(sqlite3_file *file, sqlite3_int64 size) {
+    sqlite3_file *base = opened(file)->base;
+    return base->pMethods->xTruncate(base, size);
+}
+
+static int file_sync(sqlite3_file *file, int flags) {
+    sqlite3_file *base = opened(file)->base;
+    return base->pMethods->xSync(base, flags);
+}
+
+static int file_size(sqlite3_file *file, sqlite3_int64 *out) {
+    sqlite3_file *base = opened(file)->base;
+    return base->pMethods->xFileSize(base, out);
+}
+
+static int file_lock(sqlite3_file *file, int level) {
+    sqlite3_file *base = opened(file)->base;
+    return base->pMethods->xLock(base, level);
+}
+
+static int file_unlock(sqlite3_file *file, int level) {
+    sqlite3_file *base = opened(file)->base;
+    return base->pMethods->xUnlock(base, level);
+}
+
+static int file_reserved(sqlite3_file *file, int *out) {
+    sqlite3_file *base = opened(file)->base;
+    return base->pMethods->xCheckReservedLock(base, out);
+}
+
+static int file_control(sqlite3_file *file, int op, void *data) {
+    sqlite3_file *base = opened(file)->base;
+    return base->pMethods->xFileControl(base, op, data);
+}
+
+static int file_sector(sqlite3_file *file) {
+    sqlite3_file *base = opened(file)->base;
+    return base->pMethods->xSectorSize(base);
+}
+
+static int file_traits(sqlite3_file *file) {
+    sqlite3_file *base = opened(file)->base;
+    return base->pMethods->xDeviceCharacteristics(base);
+}
+
+static const sqlite3_io_methods methods = {
+    .iVersion = 1,
+    .xClose = file_close,
+    .xRead = file_read,
+    .xWrite = file_write,
+    .xTruncate = file_truncate,
+    .xSync = file_sync,
+    .xFileSize = file_size,
+    .xLock = file_lock,
+    .xUnlock = file_unlock,
+    .xCheckReservedLock = file_reserved,
+    .xFileControl = file_control,
+    .xSectorSize = file_sector,
+    .xDeviceCharacteristics = file_traits,
+};
+
+/* ---- the VFS ---- */
+
+static sqlite3_vfs *base_of(sqlite3_vfs *vfs) {
+    return ((struct store_pages *)vfs->pAppData)->base;
+}
+
+/* Does the file have checksums? A new one will. */
+static int find_sums(page_file *self) {
+    sqlite3_int64 size = 0;
+    int result = self->base->pMethods->xFileSize(self->base, &size);
+    self->has_sums = true;
+    if (result == SQLITE_OK && size >= STORE_PAGE_BYTES) {
+        uint8_t *first = self->pages->scratch;
+        result = self->base->pMethods->xRead(self->base, first, STORE_PAGE_BYTES, 0);
+        self->has_sums = result != SQLITE_OK || hr_page_has_sums(first);
+    }
+    return result;
+}
+
+static int page_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *file, int flags, int *out) {
+    sqlite3_vfs *base = base_of(vfs);
+    if ((flags & SQLITE_OPEN_MAIN_DB) == 0) {
+        return base->xOpen(base, name, file, flags, out);
+    }
+    page_file *self = opened(file);
+    *self = (page_file){.pages = vfs->pAppData,
+                        .base = (sqlite3_file *)(void *)((uint8_t *)file + FILE_BYTES)};
+    int result = base->xOpen(base, name, self->base, flags, out);
+    if (result == SQLITE_OK) {
+        result = find_sums(self);
+    }
+    if (result == SQLITE_OK) {
+        file->pMethods = &methods;
+    } else if (self->base->pMethods != NULL) {
+        self->base->pMethods->xClose(self->base);
+    }
+    return result;
+}
+
+static int page_delete(sqlite3_vfs *vfs, const char *name, int sync_dir) {
+    sqlite3_vfs *base = base_of(vfs);
+    return base->xDelete(base, name, sync_dir);
+}
+
+static int page_access(sqlite3_vfs *vfs, const char *name, int flags, int *out) {
+    sqlite3_vfs *base = base_of(vfs);
+    return base->xAccess(base, name, flags, out);
+}
+
+static int page_full_name(sqlite3_vfs *vfs, const char *name, int size, char *out) {
+    sqlite3_vfs *base = base_of(vfs);
+    return base->xFullPathname(base, name, size, out);
+}
+
+static int page_random(sqlite3_vfs *vfs, int size, char *out) {
+    sqlite3_vfs *base = base_of(vfs);
+    return base->xRandomness(base, size, out);
+}
+
+static int page_sleep(sqlite3_vfs *vfs, int microseconds) {
+    sqlite3_vfs *base = base_of(vfs);
+    return base->xSleep(base, microseconds);
+}
+
+static int page_time(sqlite3_vfs *vfs, double *out) {
+    sqlite3_vfs *base = base_of(vfs);
+    return base->xCurrentTime(base, out);
+}
+
+static int page_error(sqlite3_vfs *vfs, int size, char *out) {
+    sqlite3_vfs *base = base_of(vfs);
+    return base->xGetLastError(base, size, out);
+}
+
+struct store_pages *hr_pages_new(const char *base_name) {
+    sqlite3_vfs *base = sqlite3_vfs_find(base_name);
+    if (base == NULL) {
+        return NULL;
+    }
+    struct store_pages *pages = hr_alloc(sizeof *pages);
+    pages->base = base;
+    snprintf(pages->name, sizeof pages->name, "headrace-%p", (void *)pages);
+    pages->vfs = (sqlite3_vfs){.iVersion = 1,
+                               .szOsFile = FILE_BYTES + base->szOsFile,
+                               .mxPathname = base->mxPathname,
+                               .zName = pages->name,
+                               .pAppData = pages,
+                               .xOpen = page_open,
+                               .xDelete = page_delete,
+                               .xAccess = page_access,
+                               .xFullPathname = page_full_name,
+                               .xRandomness = page_random,
+                               .xSleep = page_sleep,
+                               .xCurrentTime = page_time,
+                               .xGetLastError = page_error};
+    if (sqlite3_vfs_register(&pages->vfs, 0) != SQLITE_OK) {
+        hr_free(pages);
+        return NULL;
+    }
+    return pages;
+}
+
+void hr_pages_free(struct store_pages *take_pages) {
+    if (take_pages != NULL) {
+        sqlite3_vfs_unregister(&take_pages->vfs);
+        hr_free(take_pages);
+    }
+}
+
+const char *hr_pages_name(const struct store_pages *pages) {
+    return pages->name;
+}
+
+uint32_t hr_pages_damaged(const struct store_pages *pages) {
+    return pages->damaged;
+}
+
+int hr_pages_reserve(sqlite3 *db) {
+    int bytes = STORE_PAGE_SUM;
+    return sqlite3_file_control(db, "main", SQLITE_FCNTL_RESERVE_BYTES, &bytes);
+}
+
+void hr_pages_forgive(struct store_pages *pages, sqlite3 *db, bool is_lenient) {
+    pages->is_lenient = is_lenient;
+    sqlite3_db_release_memory(db); /* what was read so must not be taken for whole later */
+}
