@@ -206,6 +206,7 @@ static int column(sqlite3_vtab_cursor *cursor, sqlite3_context *context, int num
         return SQLITE_OK;
     }
     if (number >= HR_SQL_PATH) {
+        HR_ASSERT(number - HR_SQL_PATH < hr_json_paths_count(sql->running->paths));
         hr_sql_result_value(context, &sql->scratch, &hr_sql_found(sql)[number - HR_SQL_PATH]);
         return SQLITE_OK;
     }

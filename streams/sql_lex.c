@@ -200,7 +200,8 @@ static hr_code lex_path(lexer *lex, const char *dot) {
         return refuse(lex, offset == 0 ? lex->at : dot + offset - 1, "%s", err.text);
     }
     char name[16];
-    int size = snprintf(name, sizeof name, "_p%d", slot);
+    /* what follows is a token of its own: data[0]1 must not become the column _p01 */
+    int size = snprintf(name, sizeof name, "_p%d%s", slot, is_word(*end) ? " " : "");
     put(lex, end, name, (size_t)size);
     return HR_OK;
 }

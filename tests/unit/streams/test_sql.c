@@ -158,6 +158,7 @@ static void expressions_give_the_values_of_the_table(void **state) {
         {"data.temp<>30", "1|0|-|-|-"},
         {"data.temp!=30 or not data.temp", "1|0|-|-|-"},
         {"1||2", "12|12|12|12|12"},
+        {"data.\"temp\"is null", "0|0|1|1|1"},
     };
     hr_error err = {0};
     hr_sql *sql = NULL;
@@ -192,6 +193,7 @@ static void errors_point_into_the_users_text(void **state) {
         {"data.temp >", 11, "not complete"},
         {"data.temperature lik 'a'", 17, "near \"lik\""},
         {"data.a data.bb", 7, "near \"data.bb\""},
+        {"data.list[0]11 > 1", 12, "near \"11\""},
         {"data.temp > nosuch(1)", 12, "no such function"},
         {"data.temp > \"a\"", 12, "single quotes"},
         {"data.temp =~ 'a'", 10, "write REGEXP"},
