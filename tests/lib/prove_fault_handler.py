@@ -3,6 +3,7 @@
 import os
 import time
 
+import headrace
 from prove_digest import digest
 
 _log = os.open(os.environ["PROVE_LOG"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
@@ -17,3 +18,16 @@ def held(event, ctx):
     while not os.path.exists(os.environ["PROVE_LOG"] + ".open"):
         time.sleep(0.05)
     free(event, ctx)
+
+
+def rotting(event, ctx):
+    """Until the gate opens some fail, some are given up, and from place 120 on all wait."""
+    is_open = os.path.exists(os.environ["PROVE_LOG"] + ".open")
+    if event.data["fate"] == "dead":
+        raise headrace.Dead("asked for it")
+    if event.data["fate"] == "parked" and not is_open:
+        raise ValueError("not before the gate opens")
+    if event.data["place"] >= 120:
+        held(event, ctx)
+    else:
+        free(event, ctx)
