@@ -46,19 +46,34 @@ static bool fill_file(int fd, uint64_t bytes) {
     return is_written && fdatasync(fd) == 0;
 }
 
+/* Is all of it really there? A file may have holes. */
+static bool is_reserved(const struct stat *file, uint64_t bytes) {
+    return (uint64_t)file->st_size == bytes && (uint64_t)file->st_blocks * 512 >= bytes;
+}
+
+/* In a moment where the file system can reserve room, else written out. */
+static bool reserve(int fd, uint64_t bytes) {
+    struct stat made;
+    if (fallocate(fd, 0, 0, (off_t)bytes) == 0 && fstat(fd, &made) == 0 &&
+        is_reserved(&made, bytes)) {
+        return true;
+    }
+    return ftruncate(fd, 0) == 0 && fill_file(fd, bytes);
+}
+
 bool hr_store_make_ballast(hr_store *store) {
     uint64_t bytes = store->options.ballast_bytes;
     struct stat found;
     if (bytes == 0) {
         return true;
     }
-    if (stat(store->ballast_path, &found) == 0 && (uint64_t)found.st_size == bytes) {
+    if (stat(store->ballast_path, &found) == 0 && is_reserved(&found, bytes)) {
         store->has_ballast = true;
         return true;
     }
     char *path = hr_format("%s.new", store->ballast_path);
     int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    bool is_made = fd >= 0 && fill_file(fd, bytes);
+    bool is_made = fd >= 0 && reserve(fd, bytes);
     if (fd >= 0) {
         close(fd);
     }

@@ -315,7 +315,11 @@ static hr_code judge(const hr_store *store, const scan *s, const mark *m, bool i
         s->head.is_whole && s->head.salt[0] == m->salt[0] && s->head.salt[1] == m->salt[1];
     uint32_t restarts = s->head.salt[0] - m->salt[0];
     if (!s->exists && m->frames > 0) {
-        return damaged(store, "is missing", 0, err);
+        return hr_fail(err, HR_E_STORE_CORRUPT, 0,
+                       "'%s-wal' is missing, with commits that were acknowledged; 'headrace "
+                       "recover' saves what the rest holds (if another SQLite program has read it "
+                       "into the file, nothing is lost: delete '%s-mark' and start again)",
+                       store->path, store->path);
     }
     if (s->exists && !s->head.is_whole && (m->frames > 0 || s->later > 0)) {
         return damaged(store, "is damaged", 0, err);
