@@ -4,6 +4,7 @@
 #include "core/memory.h"
 #include "core/utf8.h"
 
+#include <errno.h>
 #include <libfyaml.h>
 #include <stdio.h>
 
@@ -299,7 +300,7 @@ hr_node *config_read_yaml(loading *load, const char *path, hr_slice text) {
     diag_config.fp = NULL; /* what it has to say is collected, not printed */
     diag_config.output_fn = ignore_output;
     struct fy_diag *diag = fy_diag_create(&diag_config);
-    HR_ASSERT(diag != NULL);
+    hr_require(diag);
     fy_diag_set_collect_errors(diag, true);
     struct fy_parse_cfg config = {.flags = FYPCF_DEFAULT_PARSE | FYPCF_COLLECT_DIAG |
                                            FYPCF_ALLOW_DUPLICATE_KEYS | FYPCF_DEFAULT_VERSION_1_2 |
@@ -307,6 +308,7 @@ hr_node *config_read_yaml(loading *load, const char *path, hr_slice text) {
                                   .diag = diag};
     /* fyaml keeps pointers into the text: a terminated copy that outlives the document. */
     char *copy = hr_copy_bytes(text.bytes, text.size);
+    errno = 0; /* what memory it misses it may pass over: nothing else here sets it */
     struct fy_document *document = fy_document_build_from_string(&config, copy, text.size);
     hr_node *root = NULL;
     if (document == NULL && is_blank_text(text)) {
@@ -322,6 +324,7 @@ hr_node *config_read_yaml(loading *load, const char *path, hr_slice text) {
     } else {
         root = read_node(&r, NULL, NULL, fy_document_root(document));
     }
+    hr_require(errno == ENOMEM ? NULL : diag);
     fy_document_destroy(document);
     fy_diag_destroy(diag);
     hr_free(copy);

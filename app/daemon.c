@@ -202,7 +202,7 @@ static hr_code run(hr_daemon *d, hr_error *err) {
 
 static const char *advice(const hr_error *err) {
     if (err->code == HR_E_STORE_IO || err->code == HR_E_STORE_FULL) {
-        return "; nothing acknowledged is lost: mend the disk and start again";
+        return "; nothing acknowledged is lost: mend that and start again";
     }
     if (err->code == HR_E_IO && (err->sys == EMFILE || err->sys == ENFILE)) {
         return "; raise the limit of open files (ulimit -n, LimitNOFILE) and start again";

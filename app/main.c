@@ -5,6 +5,7 @@
 #include "core/memory.h"
 
 #include <errno.h>
+#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -226,6 +227,7 @@ char *hr_args_state(const hr_args *args, bool *out_is_guess) {
 }
 
 int main(int argc, char **argv) {
+    json_set_alloc_funcs(hr_alloc, hr_free);
     const char *first = argc < 2 ? NULL : argv[1];
     if (first == NULL || strcmp(first, "--help") == 0 || strcmp(first, "-h") == 0 ||
         (strcmp(first, "help") == 0 && argc < 3)) {

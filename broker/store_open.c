@@ -134,10 +134,11 @@ static hr_code check_schema(hr_store *store, int64_t *out_version, hr_error *err
 
 static hr_code read_id(hr_store *store, hr_error *err) {
     sqlite3_stmt *statement = hr_store_prepare(store, "SELECT value FROM meta WHERE key = 'id'");
-    if (statement == NULL || sqlite3_step(statement) != SQLITE_ROW) {
-        hr_store_fail(store, HR_E_STORE_CORRUPT, err, "read the id");
+    int result = statement == NULL ? sqlite3_errcode(store->db) : sqlite3_step(statement);
+    if (result != SQLITE_ROW) {
+        hr_code code = hr_store_fault(store, result);
         sqlite3_finalize(statement);
-        return HR_E_STORE_CORRUPT;
+        return hr_store_fail(store, code == HR_OK ? HR_E_STORE_CORRUPT : code, err, "read the id");
     }
     hr_slice id = hr_store_column(statement, 0);
     memcpy(store->id, id.bytes, id.size < 32 ? id.size : 32);
@@ -229,7 +230,9 @@ static hr_code open_database(hr_store *store, hr_error *err) {
     if (store->pages == NULL) {
         return hr_fail(err, HR_E_STORE_IO, 0, "open of %s: no such VFS", store->path);
     }
-    if (sqlite3_open_v2(store->path, &store->db, flags, hr_pages_name(store->pages)) != SQLITE_OK) {
+    int result = sqlite3_open_v2(store->path, &store->db, flags, hr_pages_name(store->pages));
+    if (result != SQLITE_OK) {
+        hr_store_fault(store, result);
         return hr_store_fail(store, HR_E_STORE_IO, err, "open");
     }
     sqlite3_db_config(store->db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);

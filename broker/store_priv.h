@@ -123,6 +123,7 @@ struct hr_store {
     int wal_frames;
     sqlite3_file *mark; /* open since the first commit */
     char *mark_name;    /* lives as long as it */
+    char why[200];      /* the last error in words */
     bool has_failed;    /* fail-stop: a write was not known to be durable */
     bool is_intake_open, has_ballast, trims_more;
     int64_t trimmed_dead_ms;
@@ -214,11 +215,8 @@ sqlite3_stmt *hr_store_prepare(hr_store *store, const char *format, ...)
 hr_code hr_store_run(hr_store *store, sqlite3_stmt *statement);
 /* Runs a fixed text that gives no rows. */
 hr_code hr_store_exec(hr_store *store, const char *text);
-/* What a result of SQLite means. Text and numbers of it go into err. */
+/* What a result of SQLite means; an error's words are kept in store->why, and go into err. */
 hr_code hr_store_fault(hr_store *store, int result);
-enum { STORE_WHY_BYTES = 200 };
-/* The last error in words: SQLite's, the system's, the number. Returns out. */
-const char *hr_store_why(hr_store *store, char out[STORE_WHY_BYTES]);
 hr_code hr_store_fail(hr_store *store, hr_code code, hr_error *err, const char *what);
 void hr_store_bind(sqlite3_stmt *statement, int index, hr_slice slice);
 void hr_store_bind_u64(sqlite3_stmt *statement, int index, uint64_t value);

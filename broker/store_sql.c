@@ -55,8 +55,9 @@ static const char *const texts[SQL_COUNT] = {
 
 sqlite3_stmt *hr_store_sql(hr_store *store, store_sql which) {
     if (store->sql[which] == NULL) {
-        sqlite3_prepare_v3(store->db, texts[which], -1, SQLITE_PREPARE_PERSISTENT,
-                           &store->sql[which], NULL);
+        hr_store_fault(store,
+                       sqlite3_prepare_v3(store->db, texts[which], -1, SQLITE_PREPARE_PERSISTENT,
+                                          &store->sql[which], NULL));
     }
     return store->sql[which];
 }
@@ -69,7 +70,7 @@ sqlite3_stmt *hr_store_prepare(hr_store *store, const char *format, ...) {
     va_end(arguments);
     HR_ASSERT(size > 0 && (size_t)size < sizeof text);
     sqlite3_stmt *statement = NULL;
-    sqlite3_prepare_v2(store->db, text, -1, &statement, NULL);
+    hr_store_fault(store, sqlite3_prepare_v2(store->db, text, -1, &statement, NULL));
     return statement;
 }
 
@@ -86,7 +87,29 @@ static bool is_full(hr_store *store, int result) {
     return sys == ENOSPC || sys == EDQUOT || sys == EFBIG;
 }
 
+/* The error in words, SQLite's and the system's, before a rollback forgets it. */
+static void remember(hr_store *store, int result) {
+    int extended = sqlite3_extended_errcode(store->db), kind = extended & 0xff;
+    bool is_same = kind == (result & 0xff);
+    int sys = is_same && (kind == SQLITE_IOERR || kind == SQLITE_CANTOPEN || kind == SQLITE_FULL)
+                  ? sqlite3_system_errno(store->db)
+                  : 0;
+    sys = sys == EBADF ? 0 : sys; /* of its tidying up, not of what failed */
+    uint32_t page = (result & 0xff) == SQLITE_CORRUPT ? hr_pages_damaged(store->pages) : 0;
+    if (page != 0) {
+        snprintf(store->why, sizeof store->why, "page %u (byte %llu) is damaged", page,
+                 (unsigned long long)(page - 1) * STORE_PAGE_BYTES);
+        return;
+    }
+    snprintf(store->why, sizeof store->why, "%s%s%s (%d)",
+             is_same ? sqlite3_errmsg(store->db) : sqlite3_errstr(result), sys == 0 ? "" : ", ",
+             sys == 0 ? "" : strerror(sys), is_same ? extended : result);
+}
+
 hr_code hr_store_fault(hr_store *store, int result) {
+    if (result != SQLITE_OK && result != SQLITE_ROW && result != SQLITE_DONE) {
+        remember(store, result);
+    }
     if (is_full(store, result)) {
         return HR_E_STORE_FULL;
     }
@@ -121,27 +144,9 @@ bool hr_store_is_whole(uint32_t feed, uint64_t position, hr_slice bytes, uint64_
     return sum == hr_store_sum(feed, position, bytes) || sum == hr_hash(bytes); /* first days */
 }
 
-const char *hr_store_why(hr_store *store, char out[STORE_WHY_BYTES]) {
-    int extended = sqlite3_extended_errcode(store->db), kind = extended & 0xff;
-    int sys = kind == SQLITE_IOERR || kind == SQLITE_CANTOPEN || kind == SQLITE_FULL
-                  ? sqlite3_system_errno(store->db)
-                  : 0;
-    sys = sys == EBADF ? 0 : sys; /* of its tidying up, not of what failed */
-    uint32_t page = kind == SQLITE_CORRUPT ? hr_pages_damaged(store->pages) : 0;
-    if (page != 0) {
-        snprintf(out, STORE_WHY_BYTES, "page %u (byte %llu) is damaged", page,
-                 (unsigned long long)(page - 1) * STORE_PAGE_BYTES);
-    } else {
-        snprintf(out, STORE_WHY_BYTES, "%s%s%s (%d)", sqlite3_errmsg(store->db),
-                 sys == 0 ? "" : ", ", sys == 0 ? "" : strerror(sys), extended);
-    }
-    return out;
-}
-
 hr_code hr_store_fail(hr_store *store, hr_code code, hr_error *err, const char *what) {
-    char why[STORE_WHY_BYTES];
     return hr_fail(err, code, sqlite3_extended_errcode(store->db), "%s of %s: %s%s", what,
-                   store->path, hr_store_why(store, why),
+                   store->path, store->why,
                    code == HR_E_STORE_CORRUPT ? "; 'headrace recover' saves what can be saved"
                                               : "");
 }

@@ -13,16 +13,14 @@
 
 void hr_store_fail_stop(hr_store *store, const char *what) {
     if (!store->has_failed) {
-        char why[STORE_WHY_BYTES];
         bool is_damaged = (sqlite3_errcode(store->db) & 0xff) == SQLITE_CORRUPT;
-        hr_store_why(store, why);
         hr_log(HR_LOG_ERROR, "store",
                "%s of %s failed: %s; nothing more is written and nothing acknowledged is lost: %s",
-               what, store->path, why,
+               what, store->path, store->why,
                is_damaged ? "'headrace recover' saves what can be saved"
-                          : "mend the disk and start again");
+                          : "mend that and start again");
         if (is_damaged) {
-            hr_store_condemn(store, why);
+            hr_store_condemn(store, store->why);
         }
     }
     store->has_failed = true;
@@ -67,8 +65,9 @@ static sqlite3_stmt *insert_of(hr_store *store, store_feed *feed, uint32_t rows)
             hr_buffer_print(&text, "%s(?%u, ?%u, ?1, ?%u)", i == 0 ? " " : ", ", 3 * i + 2,
                             3 * i + 3, 3 * i + 4);
         }
-        sqlite3_prepare_v3(store->db, (const char *)text.bytes, (int)text.size,
-                           SQLITE_PREPARE_PERSISTENT, insert, NULL);
+        hr_store_fault(store,
+                       sqlite3_prepare_v3(store->db, (const char *)text.bytes, (int)text.size,
+                                          SQLITE_PREPARE_PERSISTENT, insert, NULL));
         hr_buffer_fini(&text);
     }
     return *insert;

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <signal.h>
 #include <sys/epoll.h>
 #include <time.h>
 #include <uv.h>
@@ -81,10 +82,30 @@ static void enroll(uv_loop_t *uv, int fd, uint32_t events) {
     } while (is_refused(result, "a descriptor cannot be watched", &tries));
 }
 
+static void on_abort(int number) {
+    (void)number;
+    hr_give_up("the event loop cannot begin: no pipe for signals (descriptors or memory)");
+}
+
+/* Where libuv makes the pipe that all loops share, it can only abort. */
+static int begin(uv_loop_t *uv) {
+    struct sigaction tell = {.sa_handler = on_abort}, former;
+    sigaction(SIGABRT, &tell, &former);
+    int result = uv_loop_init(uv);
+    sigaction(SIGABRT, &former, NULL);
+    return result;
+}
+
+static void give_allocator(void) {
+    HR_ASSERT(uv_replace_allocator(hr_alloc, hr_realloc, hr_alloc_array, hr_free) == 0);
+}
+
 hr_loop *hr_loop_new(void) {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, give_allocator);
     hr_loop *loop = hr_alloc(sizeof *loop);
     int tries = 0;
-    while (is_refused(uv_loop_init(&loop->uv), "the event loop cannot begin", &tries)) {
+    while (is_refused(begin(&loop->uv), "the event loop cannot begin", &tries)) {
     }
     while (is_refused(uv_async_init(&loop->uv, &loop->wake, on_wake), "the event loop cannot begin",
                       &tries)) {

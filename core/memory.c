@@ -60,6 +60,12 @@ char *hr_format(const char *format, ...) {
     return text;
 }
 
+void hr_require(const void *made) {
+    if (made == NULL) {
+        hr_give_up("out of memory (in a library)");
+    }
+}
+
 void hr_free(void *take_memory) {
     free(take_memory);
 }

@@ -24,6 +24,11 @@ char *hr_copy_bytes(const void *bytes, size_t size);
 /* printf into a fresh string owned by the caller.  Thread: any. */
 char *hr_format(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
+/* For what a library made: NULL is taken for its want of memory and stops the process, as
+ * hr_alloc() does. Libraries that can be given an allocator are given these functions.  Thread:
+ * any. */
+void hr_require(const void *made);
+
 /* NULL is allowed.  Thread: any. */
 void hr_free(void *take_memory);
 

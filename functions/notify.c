@@ -70,7 +70,7 @@ void hr_chat_body(hr_chat chat, const char *template, const char *secret, hr_sli
         break;
     }
     char *dump = json_dumps(body, JSON_COMPACT);
-    HR_ASSERT(dump != NULL);
+    hr_require(dump);
     hr_buffer_print(out, "%s", dump);
     hr_free(dump);
     json_decref(body);

@@ -164,13 +164,14 @@ static size_t on_header(char *bytes, size_t size, size_t count, void *data) {
 hr_http_client *hr_http_client_new(hr_loop *loop) {
     static bool is_ready;
     if (!is_ready) { /* loop thread only */
-        curl_global_init(CURL_GLOBAL_DEFAULT);
+        curl_global_init_mem(CURL_GLOBAL_DEFAULT, hr_alloc, hr_free, hr_realloc, hr_copy_text,
+                             hr_alloc_array);
         is_ready = true;
     }
     hr_http_client *client = hr_alloc(sizeof *client);
     client->loop = loop;
     client->multi = curl_multi_init();
-    HR_ASSERT(client->multi != NULL);
+    hr_require(client->multi);
     client->timer = hr_timer_new(loop, on_timer, client);
     curl_multi_setopt(client->multi, CURLMOPT_SOCKETFUNCTION, want_socket);
     curl_multi_setopt(client->multi, CURLMOPT_SOCKETDATA, client);
@@ -223,7 +224,7 @@ hr_http_call *hr_http_client_post(hr_http_client *client, const hr_http_send *se
     }
     client->calls = call;
     call->easy = curl_easy_init();
-    HR_ASSERT(call->easy != NULL);
+    hr_require(call->easy);
     call->headers = curl_slist_append(NULL, "Expect:"); /* no round trip for large bodies */
     for (const char *const *header = send->headers; header != NULL && *header != NULL; header++) {
         call->headers = curl_slist_append(call->headers, *header);

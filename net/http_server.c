@@ -296,7 +296,7 @@ void hr_http_answer(hr_http_request *request, int status, const char *const *hea
         response = MHD_create_response_from_buffer_with_free_callback(
             body.size, hr_copy_bytes(body.bytes, body.size), hr_free);
     }
-    HR_ASSERT(response != NULL);
+    hr_require(response);
     for (size_t i = 0; headers != NULL && headers[i] != NULL; i += 2) {
         HR_ASSERT(headers[i + 1] != NULL);
         MHD_add_response_header(response, headers[i], headers[i + 1]);

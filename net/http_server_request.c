@@ -9,7 +9,7 @@
 struct MHD_Response *hr_http_line(int status, const char *text) {
     struct MHD_Response *response = MHD_create_response_from_buffer_with_free_callback(
         strlen(text), hr_copy_text(text), hr_free);
-    HR_ASSERT(response != NULL);
+    hr_require(response);
     MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, "text/plain; charset=utf-8");
     if (status == 503) {
         MHD_add_response_header(response, MHD_HTTP_HEADER_RETRY_AFTER, "5");

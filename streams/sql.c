@@ -93,6 +93,14 @@ void hr_sql_free(hr_sql *take_sql) {
     hr_free(take_sql);
 }
 
+/* Values are bounded (SQLITE_LIMIT_LENGTH), so the machine has none left. An event must not count
+ * as one that does not match, or has no key, for that. */
+static void require_memory(int rc) {
+    if ((rc & 0xff) == SQLITE_NOMEM) {
+        hr_give_up("out of memory (in an expression)");
+    }
+}
+
 static int prepare(hr_expression *expression, const char *before, const char *after,
                    sqlite3_stmt **out_statement) {
     char *text = hr_format("%s%s%s", before, expression->rewritten, after);
@@ -100,6 +108,7 @@ static int prepare(hr_expression *expression, const char *before, const char *af
     expression->sql->steps = 0;
     int rc = sqlite3_prepare_v3(expression->sql->db, text, -1, SQLITE_PREPARE_PERSISTENT,
                                 out_statement, &rest);
+    require_memory(rc);
     HR_ASSERT(rc != SQLITE_OK || *rest == '\0'); /* the lexer lets no second statement pass */
     hr_free(text);
     return rc;
@@ -205,6 +214,7 @@ static void run(hr_expression *expression, sqlite3_stmt *statement, const hr_bat
         if (rc == SQLITE_DONE) {
             break;
         }
+        require_memory(rc);
         /* Before the first event: a constant part fails, so every event does. */
         uint32_t end = sql->row == ROW_NONE ? batch->count : sql->row + 1;
         failed(data, sql->row == ROW_NONE ? sql->first : sql->row, end, sqlite3_errmsg(sql->db));
@@ -257,6 +267,9 @@ static void value_good(void *data, uint32_t index, sqlite3_stmt *statement) {
     }
     const void *bytes = sqlite3_column_blob(statement, 0); /* as it stands, not copied */
     size_t size = (size_t)sqlite3_column_bytes(statement, 0);
+    if (bytes == NULL && type != SQLITE_NULL) { /* empty, or it could not be made */
+        require_memory(sqlite3_errcode(sqlite3_db_handle(statement)));
+    }
     self->each(self->data, index, hr_slice_of(bytes, size), type == SQLITE_NULL);
 }
 
@@ -274,7 +287,7 @@ void hr_expression_values(hr_expression *expression, const hr_batch *batch,
     valuing self = {.each = each, .data = data};
     if (expression->values == NULL) {
         int rc = prepare(expression, VALUES_PREFIX, " FROM ev", &expression->values);
-        if (rc != SQLITE_OK) { /* compiled before as a condition: only memory can be missing */
+        if (rc != SQLITE_OK) {
             value_failed(&self, 0, batch->count, NULL);
             return;
         }

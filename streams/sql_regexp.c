@@ -20,7 +20,7 @@ hr_code hr_pattern_new(hr_slice text, hr_pattern **out_pattern, hr_error *err) {
                        HR_SQL_PATTERN_MAX);
     }
     pcre2_compile_context *limits = pcre2_compile_context_create(NULL);
-    HR_ASSERT(limits != NULL);
+    hr_require(limits);
     pcre2_set_parens_nest_limit(limits, 50);
     int number = 0;
     PCRE2_SIZE at = 0;
@@ -28,6 +28,9 @@ hr_code hr_pattern_new(hr_slice text, hr_pattern **out_pattern, hr_error *err) {
                                      PCRE2_UTF | PCRE2_NEVER_BACKSLASH_C, &number, &at, limits);
     pcre2_compile_context_free(limits);
     if (code == NULL) {
+        if (number == PCRE2_ERROR_HEAP_FAILED) {
+            hr_require(NULL);
+        }
         PCRE2_UCHAR why[160] = "";
         pcre2_get_error_message(number, why, sizeof why);
         return hr_fail(err, HR_E_EXPRESSION, 0, "regular expression, at byte %zu: %s", at,
@@ -38,7 +41,8 @@ hr_code hr_pattern_new(hr_slice text, hr_pattern **out_pattern, hr_error *err) {
     pattern->code = code;
     pattern->data = pcre2_match_data_create(1, NULL);
     pattern->context = pcre2_match_context_create(NULL);
-    HR_ASSERT(pattern->data != NULL && pattern->context != NULL);
+    hr_require(pattern->data);
+    hr_require(pattern->context);
     pcre2_set_heap_limit(pattern->context, 8192); /* KiB */
     pcre2_set_depth_limit(pattern->context, 10000);
     pattern->text = hr_copy_bytes(text.bytes, text.size);
@@ -74,6 +78,9 @@ int hr_pattern_match(hr_pattern *pattern, hr_slice text, uint32_t steps_max) {
     case PCRE2_ERROR_HEAPLIMIT:
     case PCRE2_ERROR_JIT_STACKLIMIT:
         return -1;
+    case PCRE2_ERROR_NOMEMORY:
+        hr_require(NULL);
+        return -2;
     default:
         return code >= 0 ? 1 : -2;
     }

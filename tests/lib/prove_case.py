@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One case of a fault sweep: a life of the daemon with one fault in it, a life without, the judgement.
+"""One case of a fault sweep: lives of the daemon with a fault in each, one without, the judgement.
 
 A case has a folder and inputs of its own, so cases run beside each other in processes. What it finds
-comes back as a dictionary: outcome, line (the last words of a life that ended), acked, wrong (a list).
+comes back as a dictionary: acked, wrong (a list), and of each life with a fault name, outcome, code,
+line (its last words when it ended), fault (what met it), wrong.
 """
+import collections
+import concurrent.futures
 import contextlib
 import pathlib
 import pickle
@@ -96,14 +99,18 @@ def config_of(inputs, log):
     shown = [one for one in inputs if not isinstance(one, Shell)]
     text = kill.config_of(shown, log)
     text = text.replace("settings:\n", "settings:\n  ballast: 1MiB\n", 1)
-    text = text.replace("workers: 2", "workers: 1")
+    text = text.replace("workers: 2", "workers: 1\n    when: data.key REGEXP '^k' AND source <> ''")
     # the shell command stands last, so that text can follow it
     text = text.replace("functions:\n", f"  lines:\n{Shell.trigger}functions:\n", 1)
-    return text + Shell.function_text(log)
+    return text + Shell.function_text(log).replace("    order: none\n",
+                                                   "    order: none\n    when: data.id <> 'none'\n")
 
 
 class Case:
-    def __init__(self, run, name, prefix, beginning=None, record_s=None):
+    """lives: pairs of a name and a function that gives the words before the program, handed the file
+    that the fault writes when it happens."""
+
+    def __init__(self, run, name, lives, beginning=None, record_s=None):
         self.name = name
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix=f"{name}-".replace("/", "_"),
                                                     dir=run.folder))
@@ -114,13 +121,12 @@ class Case:
         for one in self.inputs:
             one.watch(self.handled)
         self.daemon = Daemon(run.program, self.folder, config_of(self.inputs, self.handled.path))
-        self.prefix = prefix
+        self.lives = lives
         self.record_s = record_s  # only look for so long, there is no fault
-        self.met = self.folder / "met"  # what the fault writes when it happens
+        self.met = None
         self.stopping, self.over = threading.Event(), threading.Event()
         self.loads = 0
         self.wrong = []
-        self.line = ""
 
     # -- the load
 
@@ -182,7 +188,6 @@ class Case:
 
     def faulted_life(self):
         """What became of it: recovered, ended, or hangs."""
-        self.launch(self.prefix(self.met))
         if not self.until(self.running, LIMIT_S):
             return "ended" if self.ended() else "hangs"
         self.load()
@@ -194,30 +199,30 @@ class Case:
             time.sleep(AFTER_S)
         self.stopping.set()
         if self.until(self.settled, LIMIT_S):
-            return "recovered"
+            return "recovered" if self.fault() else "not met"
         return "ended" if self.ended() else "hangs"
 
-    def last_words(self):
+    def last_words(self, life):
         """Of a life that ended by itself: one line, and a status that is no signal's."""
-        code = self.daemon.process.wait()
+        code = life["code"] = self.daemon.process.wait()
         self.daemon.reader.join(LIMIT_S)
         words = [line for line in self.daemon.lines[self.begin:] if WORDS.search(line)]
-        self.line = " | ".join(words)
+        life["line"] = " | ".join(words)
         if code < 0:
-            self.wrong.append(f"ended by {signal.Signals(-code).name}")
+            life["wrong"].append(f"ended by {signal.Signals(-code).name}")
         elif code == 0:
-            self.wrong.append("ended with 0")
+            life["wrong"].append("ended with 0")
         if len(words) != 1:
-            self.wrong.append(f"{len(words)} lines say why it ended")
+            life["wrong"].append(f"{len(words)} lines say why it ended")
 
-    def end_life(self, by_kill):
+    def end_life(self, life, by_kill):
         if by_kill:
             self.daemon.kill9()
             return
         try:
             self.daemon.stop()
         except (AssertionError, subprocess.TimeoutExpired) as error:
-            self.wrong.append(f"SIGTERM: {str(error).splitlines()[0]}")
+            life["wrong"].append(f"SIGTERM: {str(error).splitlines()[0]}")
             if self.daemon.process is not None and not self.ended():
                 self.daemon.kill9()
 
@@ -241,9 +246,11 @@ class Case:
         owner = {f.name: one for one in self.inputs for f in one.functions}
         dead = {(one["function"], owner[one["function"]].own_id(one["id"])) for one in letters
                 if one["function"] in owner}
-        for kind, count in kill.judge(self.inputs, self.handled, status, dead).items():
-            self.wrong.append(f"{kind} {count}")
-        return {"acked": sum(len(one.acked) for one in self.inputs),
+        found = kill.judge(self.inputs, self.handled, status, dead)
+        for answer in set(prove_faults.answers) - {202, 503, "refused", "cut"}:
+            self.wrong.append(f"the answer was '{answer}'")
+        self.wrong += [f"{kind} {count}" for kind, count in found.items()]
+        return {"lost": found["lost"], "acked": sum(len(one.acked) for one in self.inputs),
                 "duplicates": self.handled.lines - len(self.handled.times)}
 
     def status(self):
@@ -258,19 +265,31 @@ class Case:
                 return status
             time.sleep(0.02)
 
+    def one_life(self, number, by_kill):
+        if self.is_loaded():  # only the last one's are sent again in the life without a fault
+            self.abandon()
+        name, prefix = self.lives[number]
+        self.met = self.folder / f"met-{number}"
+        life = {"name": name, "code": None, "line": "", "wrong": []}
+        self.launch(prefix(self.met))
+        life["outcome"] = self.faulted_life()
+        if life["outcome"] == "ended":
+            self.last_words(life)
+        elif life["outcome"] == "hangs":
+            life["wrong"].append(f"neither settles nor ends within {LIMIT_S} s")
+            self.daemon.kill9()
+        else:
+            self.end_life(life, by_kill)
+        life["fault"] = self.fault()
+        return life
+
     def run(self, by_kill):
         threading.Thread(target=self.handled.follow, args=(self.over,), daemon=True).start()
-        outcome, counts = "wrong", {}
+        lives, counts = [], {}
+        prove_faults.answers.clear()
         try:
-            outcome = self.faulted_life()
-            if outcome == "ended":
-                self.last_words()
-            elif outcome == "hangs":
-                self.wrong.append(f"neither settles nor ends within {LIMIT_S} s")
-                self.daemon.kill9()
-            else:
-                outcome = outcome if self.fault() else "not met"
-                self.end_life(by_kill)
+            for number in range(len(self.lives)):
+                lives.append(self.one_life(number, by_kill))
             counts = self.clean_life()
         except (AssertionError, OSError, subprocess.TimeoutExpired) as error:
             self.wrong.append(str(error)[:500])
@@ -279,10 +298,66 @@ class Case:
             with contextlib.suppress(OSError, AttributeError):
                 self.daemon.kill9()
             self.abandon()
-        fault = self.fault()
-        if self.wrong:
+        if self.wrong or any(life["wrong"] for life in lives):
             (self.folder / "daemon.log").write_text("\n".join(self.daemon.lines))
         else:
             shutil.rmtree(self.folder)
-        return {"name": self.name, "outcome": outcome, "line": self.line, "fault": fault,
-                "wrong": self.wrong, "folder": str(self.folder), **counts}
+        return {"lives": lives, "wrong": self.wrong, "folder": str(self.folder), **counts}
+
+
+work = {}  # what the processes of the pool are forked with
+
+
+def _in_pool(number):
+    return work["one"](number)
+
+
+def sweep(run, count, one, jobs):
+    """one(number) for each, in processes beside each other; results as they come."""
+    work["one"] = one
+    with concurrent.futures.ProcessPoolExecutor(jobs) as pool:
+        for done in concurrent.futures.as_completed([pool.submit(_in_pool, number)
+                                                     for number in range(count)]):
+            yield done.result()
+
+
+class Tally:
+    """What the cases of a sweep came to."""
+
+    def __init__(self, run, allowed=lambda life: False):
+        self.run = run
+        self.allowed = allowed  # a life whose end is counted and no failure
+        self.outcomes, self.total = collections.Counter(), collections.Counter(lost=0)
+        self.lines = collections.defaultdict(list)
+        self.excused = collections.Counter()
+
+    def add(self, result):
+        self.total.update({key: result.get(key, 0) for key in ("acked", "duplicates", "lost")})
+        if result["wrong"]:
+            names = ", ".join(life["name"] for life in result["lives"])
+            self.run.trouble(f"{names}: {'; '.join(result['wrong'])} [{result['folder']}]")
+        for life in result["lives"]:
+            self.outcomes[life["outcome"]] += 1
+            if life["line"]:
+                self.lines[self.shape(life["line"])].append(life["name"])
+            if not life["wrong"]:
+                continue
+            if self.allowed(life):
+                self.excused[f"{life['fault']}: {life['wrong'][0]}"] += 1
+                continue
+            self.run.trouble(f"{life['name']} ({life['fault']}): {'; '.join(life['wrong'])}: "
+                             f"{life['line'][:300]} [{result['folder']}]")
+
+    @staticmethod
+    def shape(line):
+        """A line without what is of its case."""
+        line = re.sub(r"^\S+Z ", "", line)
+        line = re.sub(r"/\S*/(prove-\w+-\w+/[^/' ]+)", "DIR", line)
+        return re.sub(r"\d+", "N", line)
+
+    def say(self):
+        for line, names in sorted(self.lines.items(), key=lambda pair: -len(pair[1])):
+            self.run.say(f"{len(names)} x {line}  [{names[0]}]")
+
+    def result(self):
+        return {**self.total, "outcomes": dict(self.outcomes), "lines": len(self.lines)}

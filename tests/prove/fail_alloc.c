@@ -31,11 +31,11 @@ static int log_fd = -1;
 __attribute__((constructor)) static void begin(void) {
     const char *name = getenv("FAIL_PROGRAM"), *at = getenv("FAIL_AT"), *log = getenv("FAIL_LOG"),
                *count = getenv("FAIL_COUNT");
-    unsetenv("LD_PRELOAD");
     if (name == NULL || at == NULL || log == NULL || count == NULL ||
         strcmp(program_invocation_short_name, name) != 0) {
         return;
     }
+    unsetenv("LD_PRELOAD"); /* what it starts is left alone */
     fail_at = strtoull(at, NULL, 10);
     log_fd = open(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
     int fd = open(count, O_RDWR | O_CREAT | O_CLOEXEC, 0600);

@@ -8,9 +8,12 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/wait.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <cmocka.h>
+#include <sqlite3.h>
 
 typedef struct event {
     const char *id, *subject, *content_type, *data;
@@ -535,6 +538,45 @@ static void random_tokens_are_refused_or_evaluated(void **state) {
     hr_sql_free(sql);
 }
 
+/* Else an acknowledged event would count as one that does not match, or loses its key. */
+static void want_of_memory_stops_the_process_and_is_no_result(void **state) {
+    (void)state;
+    for (int as_value = 0; as_value < 2; as_value++) {
+        int ends[2], status = 0;
+        char said[300];
+        assert_int_equal(pipe(ends), 0);
+        pid_t child = fork();
+        if (child == 0) {
+            dup2(ends[1], STDERR_FILENO);
+            hr_error err = {0};
+            hr_sql *sql = NULL;
+            assert_int_equal(hr_sql_new(&sql, &err), HR_OK);
+            hr_batch *batch = make_batch();
+            hr_expression *expression =
+                compile(sql, "hex(hex(hex(hex(hex(hex(hex(hex(data)))))))) <> subject");
+            hr_buffer values = {0};
+            uint64_t bits[1];
+            uint32_t errors = 0;
+            sqlite3_hard_heap_limit64(sqlite3_memory_used() + 30000);
+            if (as_value == 0) {
+                hr_expression_match(expression, batch, bits, &errors, &err);
+            } else {
+                hr_expression_values(expression, batch, collect, &values);
+            }
+            _exit(0);
+        }
+        close(ends[1]);
+        ssize_t got = read(ends[0], said, sizeof said - 1);
+        said[got < 0 ? 0 : got] = '\0';
+        close(ends[0]);
+        assert_int_equal(waitpid(child, &status, 0), child);
+        assert_true(WIFEXITED(status));
+        assert_int_equal(WEXITSTATUS(status), 1);
+        assert_string_equal(said, "headrace: out of memory (in an expression); stopping. Nothing "
+                                  "acknowledged is lost, start again.\n");
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(expressions_give_the_values_of_the_table),
@@ -547,6 +589,7 @@ int main(void) {
         cmocka_unit_test(a_value_that_fails_is_null),
         cmocka_unit_test(patterns_beyond_the_kept_ones_work),
         cmocka_unit_test(random_tokens_are_refused_or_evaluated),
+        cmocka_unit_test(want_of_memory_stops_the_process_and_is_no_result),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
