@@ -158,6 +158,7 @@ void hr_store_mark(hr_store *store, int frames) {
     put_u32(bytes + 20, (uint32_t)sum);
     int result = store->mark->pMethods->xWrite(store->mark, bytes, MARK_BYTES, 0);
     if (result != SQLITE_OK && result != SQLITE_FULL) { /* full: an old mark is true as well */
+        hr_store_fault(store, result);                  /* for its words */
         hr_store_fail_stop(store, "writing the mark of the WAL");
     }
 }
