@@ -18,7 +18,7 @@ enum {
     ARMED_TURNS = 600,
     DRAIN_TURNS = 20000,
     CONTROL_SEEDS = 40,
-    POINTS_SEEDS = 600 /* from so many on each point was visited */
+    POINTS_SEEDS = 2000 /* from so many on each point was visited */
 };
 static const uint64_t drain_ns = UINT64_C(3) * 86400 * 1000000000; /* of virtual time */
 
@@ -59,6 +59,10 @@ static void arm(sim *s, ending how) {
         bool is_named = sim_chance(s, 2) == 0;
         s->cut_point = is_named ? (uint32_t)sim_chance(s, SIM_AT_CALL) : SIM_POINTS;
         s->cut_after = 1 + sim_chance(s, is_named ? 3 : 60);
+        if (s->cut_point == SIM_AT_ACTION + HR_DO_SETTLED ||
+            s->cut_point == SIM_AT_ACTION + HR_DO_REVOKED) {
+            s->cut_after = 1; /* they are rare */
+        }
     }
 }
 
