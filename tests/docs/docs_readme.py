@@ -52,6 +52,7 @@ class Steps:
         path = f"{pathlib.Path(program).resolve().parent}:{os.environ['PATH']}"
         self.environment = {**os.environ, "PATH": path}
         self.id = None
+        self.daemon = None
         for name in ("headrace.yaml", "hot.py"):
             (folder / name).write_text(block(f"# {name}\n"))
         # the one thing that differs: a free port
@@ -65,6 +66,10 @@ class Steps:
             if "running; state in .headrace" in line:
                 return
         raise AssertionError("it does not run")
+
+    def end(self):
+        if self.daemon is not None and self.daemon.poll() is None:
+            self.daemon.kill()
 
     def run(self, command):
         command = command.replace("7080", str(self.port)).replace("trace ID", f"trace {self.id}")
@@ -81,8 +86,7 @@ class Steps:
             time.sleep(0.05)
 
 
-def check_steps(program, folder):
-    steps = Steps(program, folder)
+def check_steps(steps):
     first = commands(block("headrace check   "))
     assert first == ["headrace check", "headrace run"], first
     assert steps.run(first[0]) == "ok: 1 trigger, 1 function\n"
@@ -120,7 +124,11 @@ def check_steps(program, folder):
 def main():
     check_iot()
     with tempfile.TemporaryDirectory() as folder:
-        check_steps(sys.argv[1], pathlib.Path(folder))
+        steps = Steps(sys.argv[1], pathlib.Path(folder))
+        try:
+            check_steps(steps)
+        finally:
+            steps.end()
 
 
 if __name__ == "__main__":
