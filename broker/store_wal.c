@@ -10,6 +10,7 @@
  * torn end of an earlier life is cut off at each open. */
 #include "broker/store_priv.h"
 
+#include "core/crash.h"
 #include "core/log.h"
 #include "core/memory.h"
 
@@ -156,6 +157,7 @@ void hr_store_mark(hr_store *store, int frames) {
     uint64_t sum = hr_hash(hr_slice_of(bytes, MARK_BYTES - 8));
     put_u32(bytes + 16, (uint32_t)(sum >> 32));
     put_u32(bytes + 20, (uint32_t)sum);
+    HR_CRASH_POINT("mark.write");
     int result = store->mark->pMethods->xWrite(store->mark, bytes, MARK_BYTES, 0);
     if (result != SQLITE_OK && result != SQLITE_FULL) { /* full: an old mark is true as well */
         hr_store_fault(store, result);                  /* for its words */
@@ -183,6 +185,9 @@ bool hr_store_unmark(hr_store *store, bool is_over) {
     store->mark = NULL;
     hr_free(store->mark_name);
     store->mark_name = NULL;
+    if (is_over) {
+        HR_CRASH_POINT("mark.delete");
+    }
     return !is_over || forget(store);
 }
 
