@@ -10,6 +10,7 @@ import concurrent.futures
 import contextlib
 import pathlib
 import pickle
+import random
 import re
 import shutil
 import signal
@@ -202,9 +203,9 @@ class Case:
             return "recovered" if self.fault() else "not met"
         return "ended" if self.ended() else "hangs"
 
-    def last_words(self, life):
+    def last_words(self, life, process):
         """Of a life that ended by itself: one line, and a status that is no signal's."""
-        code = life["code"] = self.daemon.process.wait()
+        code = life["code"] = process.wait()
         self.daemon.reader.join(LIMIT_S)
         words = [line for line in self.daemon.lines[self.begin:] if WORDS.search(line)]
         life["line"] = " | ".join(words)
@@ -219,10 +220,15 @@ class Case:
         if by_kill:
             self.daemon.kill9()
             return
+        process = self.daemon.process
         try:
             self.daemon.stop()
         except (AssertionError, subprocess.TimeoutExpired) as error:
-            life["wrong"].append(f"SIGTERM: {str(error).splitlines()[0]}")
+            if process.poll() is not None:  # met while it stopped
+                life["outcome"] = "ended"
+                self.last_words(life, process)
+            else:
+                life["wrong"].append(f"SIGTERM: {str(error).splitlines()[0]}")
             if self.daemon.process is not None and not self.ended():
                 self.daemon.kill9()
 
@@ -230,7 +236,7 @@ class Case:
         """All comes to rest; the counts."""
         self.launch(())
         if not self.until(self.running, LIMIT_S):
-            self.wrong.append("does not start again")
+            self.wrong.append(f"does not start again: {self.daemon.lines[-2:]}")
             return {}
         if self.loads == 0:  # it never came so far
             self.load()
@@ -274,7 +280,7 @@ class Case:
         self.launch(prefix(self.met))
         life["outcome"] = self.faulted_life()
         if life["outcome"] == "ended":
-            self.last_words(life)
+            self.last_words(life, self.daemon.process)
         elif life["outcome"] == "hangs":
             life["wrong"].append(f"neither settles nor ends within {LIMIT_S} s")
             self.daemon.kill9()
@@ -309,16 +315,32 @@ work = {}  # what the processes of the pool are forked with
 
 
 def _in_pool(number):
-    return work["one"](number)
+    random.seed()  # or the processes choose the same ports
+    result = work["one"](number)
+    if "Address already in use" in str(result):  # by somebody else on this machine
+        result = work["one"](number)
+    return result
 
 
-def sweep(run, count, one, jobs):
-    """one(number) for each, in processes beside each other; results as they come."""
+def sweep(run, count, one):
+    """one(number) for each, in an order by chance and in processes beside each other; results as they
+    come, until the time of --for is over."""
     work["one"] = one
-    with concurrent.futures.ProcessPoolExecutor(jobs) as pool:
+    order = run.chance.sample(range(count), count)
+    end = time.monotonic() + (run.args.seconds or 1 << 30)
+    with concurrent.futures.ProcessPoolExecutor(run.args.jobs) as pool:
         for done in concurrent.futures.as_completed([pool.submit(_in_pool, number)
-                                                     for number in range(count)]):
+                                                     for number in order]):
             yield done.result()
+            if time.monotonic() > end:
+                run.say("the time is over")
+                pool.shutdown(cancel_futures=True)
+                return
+
+
+def arguments(parser):
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--for", type=int, dest="seconds", help="begin nothing after so many")
 
 
 class Tally:
