@@ -271,15 +271,16 @@ hr_code hr_control_open(hr_loop *loop, const char *state_dir, hr_engine *engine,
         return code;
     }
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0) {
+        return hr_fail(err, HR_E_IO, errno, "listen on %s: %s", name.sun_path, strerror(errno));
+    }
     unlink(name.sun_path); /* we hold the lock of the state: a socket left here is of the dead */
     mode_t mask = umask(0177);
-    int bound = fd < 0 ? -1 : bind(fd, (struct sockaddr *)&name, sizeof name);
+    int bound = bind(fd, (struct sockaddr *)&name, sizeof name);
     umask(mask);
     if (bound != 0 || listen(fd, 16) != 0) {
         code = hr_fail(err, HR_E_IO, errno, "listen on %s: %s", name.sun_path, strerror(errno));
-        if (fd >= 0) {
-            close(fd);
-        }
+        close(fd);
         return code;
     }
     hr_control *control = hr_alloc(sizeof *control);

@@ -166,8 +166,8 @@ static bool take_message(void) {
                             .msg_control = control.room,
                             .msg_controllen = sizeof control.room};
     ssize_t got = recvmsg(DAEMON_FD, &packet, MSG_CMSG_CLOEXEC);
-    if (got < 0) {
-        return errno == EINTR;
+    if (got < 0) { /* the message waits until there is memory for it */
+        return errno == EINTR || errno == EAGAIN || errno == ENOMEM || errno == ENOBUFS;
     }
     if (got < (ssize_t)sizeof message) {
         return false;
@@ -207,8 +207,11 @@ int main(void) {
     struct pollfd ready[2] = {{.fd = DAEMON_FD, .events = POLLIN},
                               {.fd = children, .events = POLLIN}};
     for (;;) {
-        if (poll(ready, 2, -1) < 0 && errno != EINTR) {
-            break;
+        if (poll(ready, 2, -1) < 0) {
+            if (errno != EINTR && errno != EAGAIN && errno != ENOMEM) {
+                break;
+            }
+            continue;
         }
         if (ready[1].revents != 0) {
             struct signalfd_siginfo info;

@@ -235,6 +235,10 @@ static hr_code open_database(hr_store *store, hr_error *err) {
         hr_store_fault(store, result);
         return hr_store_fail(store, HR_E_STORE_IO, err, "open");
     }
+    if (sqlite3_db_readonly(store->db, "main") ==
+        1) { /* SQLite's second try, where writing failed */
+        return hr_fail(err, HR_E_STORE_IO, 0, "open of %s: it cannot be written", store->path);
+    }
     sqlite3_db_config(store->db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
     sqlite3_db_config(store->db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
     int64_t version = 0;

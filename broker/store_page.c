@@ -78,6 +78,9 @@ static bool is_page(const page_file *file, int size, sqlite3_int64 at) {
 static int file_read(sqlite3_file *file, void *out, int size, sqlite3_int64 at) {
     page_file *self = opened(file);
     int result = self->base->pMethods->xRead(self->base, out, size, at);
+    if (result == SQLITE_IOERR_CORRUPTFS) { /* EIO, which SQLite would call a malformed file */
+        result = SQLITE_IOERR_READ;
+    }
     if (!is_page(self, size, at) || (result != SQLITE_OK && result != SQLITE_IOERR_SHORT_READ)) {
         return result;
     }

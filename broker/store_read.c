@@ -86,8 +86,9 @@ static int read_rows(hr_store *store, hr_read *read, hr_builder *builder, uint64
     while (rows != NULL && (result = sqlite3_step(rows)) == SQLITE_ROW) {
         hr_slice bytes = hr_store_column(rows, 3);
         uint64_t position = hr_store_column_u64(rows, 0);
-        if (bytes.size == 0 && sqlite3_errcode(store->db) != SQLITE_ROW) {
-            result = SQLITE_CORRUPT; /* an overflow page that cannot be read */
+        int why = sqlite3_errcode(store->db);
+        if (bytes.size == 0 && why != SQLITE_ROW) { /* an overflow page that cannot be read */
+            result = why == SQLITE_OK || why == SQLITE_DONE ? SQLITE_CORRUPT : why;
             break;
         }
         bool is_full =

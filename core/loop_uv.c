@@ -84,15 +84,21 @@ static void enroll(uv_loop_t *uv, int fd, uint32_t events) {
 
 static void on_abort(int number) {
     (void)number;
-    hr_give_up("the event loop cannot begin: no pipe for signals (descriptors or memory)");
+    hr_give_up("the event loop has no pipe for signals (descriptors or memory)");
 }
 
-/* Where libuv makes the pipe that all loops share, it can only abort. */
+static struct sigaction former_abort;
+
+/* Around what makes or uses the pipe that all loops of libuv share: where that fails it aborts. */
+static void tell_abort(bool on) {
+    const struct sigaction tell = {.sa_handler = on_abort};
+    sigaction(SIGABRT, on ? &tell : &former_abort, on ? &former_abort : NULL);
+}
+
 static int begin(uv_loop_t *uv) {
-    struct sigaction tell = {.sa_handler = on_abort}, former;
-    sigaction(SIGABRT, &tell, &former);
+    tell_abort(true);
     int result = uv_loop_init(uv);
-    sigaction(SIGABRT, &former, NULL);
+    tell_abort(false);
     return result;
 }
 
@@ -149,7 +155,9 @@ void hr_loop_free(hr_loop *loop) {
     while (loop->first != NULL) {
         run_messages(loop);
     }
+    tell_abort(true);
     uv_walk(&loop->uv, close_any, loop);
+    tell_abort(false);
     while (uv_loop_alive(&loop->uv)) { /* a stop() from outside run() ends the first turn early */
         uv_run(&loop->uv, UV_RUN_DEFAULT);
     }
@@ -274,5 +282,7 @@ void hr_loop_signal(hr_loop *loop, int signal, void (*caught)(void *data, int si
     watch->uv.data = watch;
     watch->caught = caught;
     watch->data = data;
+    tell_abort(true);
     uv_signal_start(&watch->uv, on_signal, signal);
+    tell_abort(false);
 }

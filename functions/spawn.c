@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "functions/spawn.h"
 
-#include "core/log.h"
 #include "core/memory.h"
 #include "functions/spawn_wire.h"
 
@@ -78,11 +77,9 @@ static void on_ready(void *data, int events) {
             on_message(&message);
             continue;
         }
-        if (got == 0) {
-            hr_log(HR_LOG_ERROR, "spawn",
-                   "headrace-spawn ended; no function can be started any "
-                   "more, restart the daemon");
-            hr_watch_set(spawner.watch, 0);
+        if (got == 0 ||
+            (got < 0 && errno == ECONNRESET)) { /* a daemon that only waits helps nobody */
+            hr_give_up("headrace-spawn ended (killed?), no function can be started any more");
         }
         return;
     }

@@ -6,6 +6,7 @@
  *
  *   fail_syscall --log FILE --record -- PROGRAM ...
  *   fail_syscall --log FILE --call pwrite64 --kind file --nth 7 --error 5 -- PROGRAM ...
+ *   fail_syscall --in NAME ...      the calls of a process that it starts, by its name
  *
  * FILE gets a line for each call (record) or for the one that failed: name, kind, object. Counting
  * begins when the loader is done. This process becomes PROGRAM; the supervisor is no child of it.
@@ -78,7 +79,7 @@ static const struct {
 enum { CALLS = sizeof calls / sizeof *calls };
 
 static struct {
-    const char *log, *call, *kind;
+    const char *log, *call, *kind, *in;
     unsigned long nth;
     int error;
     bool is_record;
@@ -124,22 +125,36 @@ static int install(void) {
 
 /* ---- the supervisor's side ---- */
 
-static pid_t program;
+static pid_t program, target; /* target: program, or what it started under the name wished for */
 static unsigned long counted, recorded;
 static bool is_loaded, has_failed;
 static int log_fd, memory_fd = -1;
 
-static bool is_thread_of_program(pid_t thread) {
+static bool has_name(pid_t process, const char *name) {
+    char path[64], found[32] = "";
+    snprintf(path, sizeof path, "/proc/%d/comm", (int)process);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t size = fd < 0 ? 0 : read(fd, found, sizeof found - 1);
+    if (fd >= 0) {
+        close(fd);
+    }
+    return size > 0 && strncmp(found, name, strlen(name)) == 0;
+}
+
+static bool is_of_target(pid_t thread) {
     char path[64];
-    snprintf(path, sizeof path, "/proc/%d/task/%d", (int)program, (int)thread);
-    return thread == program || access(path, F_OK) == 0;
+    if (target == 0) { /* the first of this name; what it forks has the name too */
+        target = has_name(thread, wish.in) ? thread : 0;
+    }
+    snprintf(path, sizeof path, "/proc/%d/task/%d", (int)target, (int)thread);
+    return thread == target || (target != 0 && access(path, F_OK) == 0);
 }
 
 static void read_path(uint64_t address, char *out) {
     char path[64];
     out[0] = '\0';
     if (memory_fd < 0) { /* after the exec, which made a new memory */
-        snprintf(path, sizeof path, "/proc/%d/mem", (int)program);
+        snprintf(path, sizeof path, "/proc/%d/mem", (int)target);
         memory_fd = open(path, O_RDONLY | O_CLOEXEC);
     }
     ssize_t got = 0;
@@ -151,7 +166,7 @@ static void read_path(uint64_t address, char *out) {
 
 static const char *descriptor(uint64_t fd, char *out) {
     char path[64];
-    snprintf(path, sizeof path, "/proc/%d/fd/%d", (int)program, (int)fd);
+    snprintf(path, sizeof path, "/proc/%d/fd/%d", (int)target, (int)fd);
     ssize_t size = readlink(path, out, PATH_BYTES - 1);
     out[size < 0 ? 0 : size] = '\0';
     return (int)fd == STDERR_FILENO || (int)fd == STDOUT_FILENO ? "log"
@@ -164,7 +179,7 @@ static const char *descriptor(uint64_t fd, char *out) {
 /* A second one of the same descriptor can only be told EEXIST. */
 static bool is_watched(uint64_t epoll, uint64_t fd) {
     char path[64], line[200], wanted[32];
-    snprintf(path, sizeof path, "/proc/%d/fdinfo/%d", (int)program, (int)epoll);
+    snprintf(path, sizeof path, "/proc/%d/fdinfo/%d", (int)target, (int)epoll);
     snprintf(wanted, sizeof wanted, "tfd: %8d ", (int)fd);
     FILE *file = fopen(path, "re");
     bool is_found = false;
@@ -218,7 +233,7 @@ static void note(size_t i, const char *kind, const char *object) {
 /* The error of this call; 0: it goes on. */
 static int decide(const struct seccomp_notif *asked) {
     char object[PATH_BYTES];
-    if (has_failed || !is_thread_of_program((pid_t)asked->pid)) {
+    if (has_failed || !is_of_target((pid_t)asked->pid)) {
         return 0;
     }
     if (asked->data.nr == LOADED) {
@@ -294,6 +309,8 @@ static char **read_words(char **at) {
             wish.call = value;
         } else if (strcmp(name, "--kind") == 0) {
             wish.kind = value;
+        } else if (strcmp(name, "--in") == 0) {
+            wish.in = value;
         } else if (strcmp(name, "--nth") == 0) {
             wish.nth = strtoul(value, NULL, 10);
         } else if (strcmp(name, "--error") == 0) {
@@ -312,6 +329,7 @@ int main(int argc, char **argv) {
     (void)argc;
     char **words = read_words(argv + 1);
     program = getpid();
+    target = wish.in == NULL ? program : 0;
     shared *both =
         mmap(NULL, sizeof *both, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (both == MAP_FAILED || sem_init(&both->ready, 1, 0) != 0 ||

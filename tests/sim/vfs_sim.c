@@ -31,6 +31,7 @@ struct hr_vfs_sim {
     char *name;
     sim_file files[FILES_MAX];
     uint64_t chance, calls, cut_at, fail_at, room, ballast_bytes;
+    uint64_t read_in; /* reads until one fails */
     char *lie, *ballast_path;
     bool is_cut, is_kill;
     int cut_call;
@@ -192,6 +193,9 @@ static int file_read(sqlite3_file *base, void *out, int size, sqlite3_int64 at) 
     size_t there = from >= now->size ? 0 : now->size - from;
     if (file->sim->is_cut) {
         return SQLITE_IOERR_READ;
+    }
+    if (file->sim->read_in > 0 && --file->sim->read_in == 0) {
+        return SQLITE_IOERR_CORRUPTFS;
     }
     there = there < want ? there : want;
     if (there > 0) {
@@ -420,7 +424,7 @@ void hr_vfs_sim_reset(hr_vfs_sim *sim, uint64_t seed) {
         drop_file(&sim->files[i]);
     }
     sim->chance = seed;
-    sim->calls = sim->cut_at = sim->fail_at = 0;
+    sim->calls = sim->cut_at = sim->fail_at = sim->read_in = 0;
     sim->is_cut = sim->is_kill = false;
     sqlite3_test_control(SQLITE_TESTCTRL_PRNG_SEED, (int)(seed | 1), NULL);
     hr_vfs_sim_set_room(sim, UINT64_MAX, NULL, 0);
@@ -479,6 +483,10 @@ void hr_vfs_sim_restart(hr_vfs_sim *sim) {
 
 void hr_vfs_sim_fail_at(hr_vfs_sim *sim, uint64_t call) {
     sim->fail_at = call == 0 ? 0 : sim->calls + call;
+}
+
+void hr_vfs_sim_fail_read(hr_vfs_sim *sim, uint64_t read) {
+    sim->read_in = read;
 }
 
 void hr_vfs_sim_lie(hr_vfs_sim *sim, const char *suffix) {

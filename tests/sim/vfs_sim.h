@@ -47,6 +47,9 @@ void hr_vfs_sim_restart(hr_vfs_sim *sim);
 /* The call-th of those calls (1: the next) fails with an I/O error, once; 0: none. */
 void hr_vfs_sim_fail_at(hr_vfs_sim *sim, uint64_t call);
 
+/* The read-th read (1: the next) fails as SQLite's own VFS tells EIO, once; 0: none. */
+void hr_vfs_sim_fail_read(hr_vfs_sim *sim, uint64_t read);
+
 /* Files whose name ends so say yes to a sync and do nothing. NULL: all are honest. */
 void hr_vfs_sim_lie(hr_vfs_sim *sim, const char *suffix);
 

@@ -349,6 +349,40 @@ static void d2_what_a_failed_sync_left_out_takes_no_later_commit_with_it(void **
     }
 }
 
+/* SQLite calls EIO a malformed file; what is malformed is given up, event by event. */
+static void a_read_that_fails_gives_no_event_up(void **state) {
+    world *w = *state;
+    hr_store_options options = fixture_options(w->dir);
+    options.vfs = "sim";
+    hr_vfs_sim_reset(w->sim, 1);
+    assert_int_equal(open_world(w, &options, NULL), HR_OK);
+    for (uint64_t next = 1; next < 60; next += 5) {
+        hr_batch *batch = fixture_batch(w->in, next, 5, 30000);
+        assert_int_equal(fixture_append(w->store, w->in, batch), HR_OK);
+    }
+    int failed = 0;
+    for (uint64_t call = 1; call < 150; call++) {
+        hr_store_close(w->store);
+        w->store = NULL;
+        hr_vfs_sim_fail_read(w->sim, 0);
+        assert_int_equal(open_world(w, &options, NULL), HR_OK);
+        hr_vfs_sim_fail_read(w->sim, call);
+        for (int i = 0; i < 2; i++) {
+            hr_read read = {.kind = HR_READ_JOURNAL, .feed = w->in, .max_bytes = 10 << 20};
+            fixture_read(w->store, &read);
+            assert_int_equal(read.corrupt_count, 0);
+            failed += read.result != HR_OK;
+            if (read.result == HR_OK) {
+                assert_int_equal(read.batch->count, 60);
+            } else {
+                assert_int_equal(read.result, HR_E_STORE_IO);
+            }
+            hr_read_fini(&read);
+        }
+    }
+    assert_true(failed > 50);
+}
+
 /* ---- a disk that is full ---- */
 
 /* Appends until it is refused; returns the last position that was kept. */
@@ -494,6 +528,7 @@ int main(void) {
         FAULT_TEST(a_foreign_file_is_refused_and_left_alone),
         FAULT_TEST(after_a_failed_sync_nothing_is_acknowledged),
         FAULT_TEST(d2_what_a_failed_sync_left_out_takes_no_later_commit_with_it),
+        FAULT_TEST(a_read_that_fails_gives_no_event_up),
         FAULT_TEST(a_full_disk_stops_the_intake_and_still_settles),
         FAULT_TEST(a_full_real_disk_stops_the_intake_until_there_is_room),
         FAULT_TEST(room_that_the_journal_took_comes_back),

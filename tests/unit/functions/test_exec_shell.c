@@ -10,7 +10,9 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/wait.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -274,6 +276,32 @@ static void cancel_ends_the_command_with_all_it_started(void **state) {
     wait_gone(pid_in_lines());
 }
 
+static void without_its_spawner_the_process_ends_with_a_line(void **state) {
+    (void)state;
+    int ends[2], status = 0;
+    char said[300];
+    assert_int_equal(pipe(ends), 0);
+    pid_t child = fork();
+    if (child == 0) {
+        hr_error err = {0};
+        dup2(ends[1], STDERR_FILENO);
+        setenv("HEADRACE_SPAWN", "/bin/true", 1); /* it ends at once */
+        hr_loop *loop = hr_loop_new();
+        if (hr_spawner_start(loop, &err) == HR_OK) {
+            hr_loop_run(loop);
+        }
+        _exit(0);
+    }
+    close(ends[1]);
+    ssize_t got = read(ends[0], said, sizeof said - 1);
+    said[got < 0 ? 0 : got] = '\0';
+    close(ends[0]);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 1);
+    assert_non_null(strstr(said, "headrace: headrace-spawn ended"));
+}
+
 static void what_the_spawner_started_ends_with_it(void **state) {
     (void)state;
     open_kind("shell", "echo pid $$ >&2; exec sleep 1000");
@@ -340,6 +368,7 @@ int main(void) {
         cmocka_unit_test_teardown(a_call_without_a_worker_is_unstarted_and_let_go_at_the_end,
                                   tear_down_late),
         cmocka_unit_test_teardown(what_the_spawner_started_ends_with_it, tear_down_late),
+        cmocka_unit_test(without_its_spawner_the_process_ends_with_a_line),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
