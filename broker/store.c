@@ -162,7 +162,7 @@ static size_t serve_reads(hr_store *store, hr_read *reads, store_list_reads *ans
 }
 
 static bool wal_is_long(const hr_store *store) {
-    return (uint64_t)store->wal_frames * STORE_PAGE_BYTES > store->wal_max_bytes;
+    return (uint64_t)store->wal_frames * store->options.page_bytes > store->wal_max_bytes;
 }
 
 /* One group and all reads that wait. Returns how many ended. */

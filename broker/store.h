@@ -26,6 +26,7 @@ typedef struct hr_store_options {
     int64_t journal_keep_ms;    /* settled history older goes; -1: keep while there is room */
     int64_t dead_max_age_ms;    /* -1: none */
     const char *vfs;            /* SQLite VFS name, NULL: the default (tests) */
+    uint32_t page_bytes;        /* of a new file; 0: 16,384 (tests: smaller ones split sooner) */
     uint64_t wal_max_bytes; /* the WAL goes into the file above this; 0: 64 MiB, or two thirds of
                                a smaller ballast */
     /* Intake must stop (false: the ballast was given up) or may go on. On the loop. May be NULL. */

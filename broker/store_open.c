@@ -220,13 +220,13 @@ static hr_code open_database(hr_store *store, hr_error *err) {
         fit = hr_store_renew(store, "-wal", INT64_MAX, err);
     }
     if (fit == HR_OK) {
-        fit = hr_store_renew(store, "", STORE_PAGE_BYTES, err);
+        fit = hr_store_renew(store, "", store->options.page_bytes, err);
     }
     if (fit != HR_OK) {
         return fit;
     }
     int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX;
-    store->pages = hr_pages_new(store->options.vfs);
+    store->pages = hr_pages_new(store->options.vfs, store->options.page_bytes);
     if (store->pages == NULL) {
         return hr_fail(err, HR_E_STORE_IO, 0, "open of %s: no such VFS", store->path);
     }
@@ -243,16 +243,20 @@ static hr_code open_database(hr_store *store, hr_error *err) {
     sqlite3_db_config(store->db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
     int64_t version = 0;
     hr_code code = hr_store_exec(store, "PRAGMA locking_mode=EXCLUSIVE;PRAGMA mmap_size=0;"
-                                        "PRAGMA page_size=16384;"
                                         "PRAGMA cache_size=-4096;PRAGMA temp_store=MEMORY");
     int64_t pages = 0;
     if (code == HR_OK) {
         code = read_number(store, "PRAGMA page_count", &pages);
     }
     if (code == HR_OK && pages == 0) { /* it writes, which a start on a full disk cannot */
-        code = hr_pages_reserve(store->db) == SQLITE_OK /* before the other, or it is too late */
-                   ? hr_store_exec(store, "PRAGMA auto_vacuum=INCREMENTAL")
-                   : HR_E_STORE_IO;
+        char size[40];
+        snprintf(size, sizeof size, "PRAGMA page_size=%u", (unsigned)store->options.page_bytes);
+        code = hr_store_exec(store, size);
+        if (code == HR_OK) { /* before the other, or it is too late */
+            code = hr_pages_reserve(store->db) == SQLITE_OK
+                       ? hr_store_exec(store, "PRAGMA auto_vacuum=INCREMENTAL")
+                       : HR_E_STORE_IO;
+        }
     }
     if (code != HR_OK) {
         return hr_store_fail(store, code, err, "open");
@@ -296,10 +300,7 @@ static store_feed *add_feed(hr_store *store, uint32_t id) {
 }
 
 static hr_code refresh_feeds(hr_store *store) {
-    sqlite3_stmt *rows = hr_store_prepare(
-        store, "SELECT f.id, f.kind = 'pull', f.epoch, c.low, c.base, c.bytes, c.counters"
-               " FROM feed f LEFT JOIN checkpoint c"
-               " ON c.shard = 0 AND c.function = 0 AND c.feed = f.id");
+    sqlite3_stmt *rows = hr_store_sql(store, SQL_FEEDS);
     int result = rows == NULL ? sqlite3_errcode(store->db) : SQLITE_ROW;
     while (rows != NULL && (result = sqlite3_step(rows)) == SQLITE_ROW) {
         store_feed *feed = add_feed(store, (uint32_t)sqlite3_column_int64(rows, 0));
@@ -314,16 +315,13 @@ static hr_code refresh_feeds(hr_store *store) {
         feed->oldest_at_ms = INT64_MIN;
         feed->trim_from = 0;
     }
-    sqlite3_finalize(rows);
+    sqlite3_reset(rows);
     return result == SQLITE_DONE ? HR_OK : hr_store_fault(store, result);
 }
 
 static hr_code refresh_cursors(hr_store *store) {
     store->cursor_count = 0;
-    sqlite3_stmt *rows =
-        hr_store_prepare(store, "SELECT c.function, c.feed, c.low FROM checkpoint c"
-                                " JOIN function f ON f.id = c.function"
-                                " WHERE c.shard = 0 AND f.removed_at IS NULL");
+    sqlite3_stmt *rows = hr_store_sql(store, SQL_CURSORS);
     int result = rows == NULL ? sqlite3_errcode(store->db) : SQLITE_ROW;
     while (rows != NULL && (result = sqlite3_step(rows)) == SQLITE_ROW) {
         store->cursors =
@@ -333,7 +331,7 @@ static hr_code refresh_cursors(hr_store *store) {
                            .feed = (uint32_t)sqlite3_column_int64(rows, 1),
                            .low = hr_store_column_u64(rows, 2)};
     }
-    sqlite3_finalize(rows);
+    sqlite3_reset(rows);
     return result == SQLITE_DONE ? HR_OK : hr_store_fault(store, result);
 }
 
@@ -393,6 +391,7 @@ hr_code hr_store_open(const hr_store_options *options, hr_store **out_store, hr_
     store->options = *options;
     store->options.dir = hr_copy_text(options->dir);
     store->options.vfs = hr_copy_text(options->vfs);
+    store->options.page_bytes = options->page_bytes == 0 ? STORE_PAGE_BYTES : options->page_bytes;
     store->wal_max_bytes = options->wal_max_bytes > 0 ? options->wal_max_bytes : wal_max(options);
     store->path = hr_format("%s/headrace.db", options->dir);
     store->ballast_path = hr_format("%s/ballast", options->dir);

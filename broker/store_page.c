@@ -13,15 +13,16 @@
 
 #include <stdio.h>
 
-enum { SUM_AT = STORE_PAGE_BYTES - STORE_PAGE_SUM, RESERVED_AT = 20 };
+enum { RESERVED_AT = 20 };
 
 struct store_pages {
     sqlite3_vfs vfs;
     sqlite3_vfs *base;
     char name[40];
     bool is_lenient;
-    uint32_t damaged;                  /* the page met last, 0: none */
-    uint8_t scratch[STORE_PAGE_BYTES]; /* a page on its way out */
+    uint32_t page_bytes;
+    uint32_t damaged; /* the page met last, 0: none */
+    uint8_t *scratch; /* a page on its way out */
 };
 
 typedef struct page_file {
@@ -33,31 +34,42 @@ typedef struct page_file {
 
 enum { FILE_BYTES = (sizeof(page_file) + 15) / 16 * 16 };
 
-static uint64_t sum_of(uint32_t page, const uint8_t *bytes) {
-    return hr_hash_more(page, hr_slice_of(bytes, SUM_AT));
-}
-
-void hr_page_sign(uint32_t page, uint8_t bytes[STORE_PAGE_BYTES]) {
-    uint64_t sum = sum_of(page, bytes);
+/* Writes the sum of a page of so many bytes to its end. */
+static void sign(uint32_t page, uint8_t *bytes, size_t size) {
+    size_t end = size - STORE_PAGE_SUM;
+    uint64_t sum = hr_hash_more(page, hr_slice_of(bytes, end));
     for (int i = 0; i < STORE_PAGE_SUM; i++) {
-        bytes[SUM_AT + i] = (uint8_t)(sum >> (8 * i));
+        bytes[end + (size_t)i] = (uint8_t)(sum >> (8 * i));
     }
 }
 
-bool hr_page_is_whole(uint32_t page, const uint8_t bytes[STORE_PAGE_BYTES]) {
-    uint64_t sum = sum_of(page, bytes), said = 0;
+static bool is_whole_page(uint32_t page, const uint8_t *bytes, size_t size) {
+    size_t end = size - STORE_PAGE_SUM;
+    uint64_t sum = hr_hash_more(page, hr_slice_of(bytes, end)), said = 0;
     for (int i = 0; i < STORE_PAGE_SUM; i++) {
-        said |= (uint64_t)bytes[SUM_AT + i] << (8 * i);
+        said |= (uint64_t)bytes[end + (size_t)i] << (8 * i);
     }
     return sum == said;
 }
 
-bool hr_page_has_sums(uint8_t first[STORE_PAGE_BYTES]) {
+static bool has_sums(uint8_t *first, size_t size) {
     uint8_t held = first[RESERVED_AT];
     first[RESERVED_AT] = STORE_PAGE_SUM; /* or a flipped bit there would turn the checks off */
-    bool is_ours = hr_page_is_whole(1, first);
+    bool is_ours = is_whole_page(1, first, size);
     first[RESERVED_AT] = held;
     return held == STORE_PAGE_SUM || is_ours;
+}
+
+void hr_page_sign(uint32_t page, uint8_t bytes[STORE_PAGE_BYTES]) {
+    sign(page, bytes, STORE_PAGE_BYTES);
+}
+
+bool hr_page_is_whole(uint32_t page, const uint8_t bytes[STORE_PAGE_BYTES]) {
+    return is_whole_page(page, bytes, STORE_PAGE_BYTES);
+}
+
+bool hr_page_has_sums(uint8_t first[STORE_PAGE_BYTES]) {
+    return has_sums(first, STORE_PAGE_BYTES);
 }
 
 /* ---- the file ---- */
@@ -72,7 +84,8 @@ static int file_close(sqlite3_file *file) {
 }
 
 static bool is_page(const page_file *file, int size, sqlite3_int64 at) {
-    return file->has_sums && size == STORE_PAGE_BYTES && at % STORE_PAGE_BYTES == 0;
+    sqlite3_int64 page_bytes = file->pages->page_bytes;
+    return file->has_sums && size == page_bytes && at % page_bytes == 0;
 }
 
 static int file_read(sqlite3_file *file, void *out, int size, sqlite3_int64 at) {
@@ -84,8 +97,8 @@ static int file_read(sqlite3_file *file, void *out, int size, sqlite3_int64 at) 
     if (!is_page(self, size, at) || (result != SQLITE_OK && result != SQLITE_IOERR_SHORT_READ)) {
         return result;
     }
-    uint32_t page = (uint32_t)(at / STORE_PAGE_BYTES) + 1;
-    bool is_whole = result == SQLITE_OK && hr_page_is_whole(page, out);
+    uint32_t page = (uint32_t)(at / size) + 1;
+    bool is_whole = result == SQLITE_OK && is_whole_page(page, out, (size_t)size);
     if (!is_whole && !self->pages->is_lenient) {
         self->pages->damaged = page;
         return SQLITE_CORRUPT;
@@ -96,8 +109,8 @@ static int file_read(sqlite3_file *file, void *out, int size, sqlite3_int64 at) 
 static int file_write(sqlite3_file *file, const void *bytes, int size, sqlite3_int64 at) {
     page_file *self = opened(file);
     if (is_page(self, size, at)) {
-        memcpy(self->pages->scratch, bytes, STORE_PAGE_BYTES);
-        hr_page_sign((uint32_t)(at / STORE_PAGE_BYTES) + 1, self->pages->scratch);
+        memcpy(self->pages->scratch, bytes, (size_t)size);
+        sign((uint32_t)(at / size) + 1, self->pages->scratch, (size_t)size);
         bytes = self->pages->scratch;
     }
     return self->base->pMethods->xWrite(self->base, bytes, size, at);
@@ -175,10 +188,11 @@ static int find_sums(page_file *self) {
     sqlite3_int64 size = 0;
     int result = self->base->pMethods->xFileSize(self->base, &size);
     self->has_sums = true;
-    if (result == SQLITE_OK && size >= STORE_PAGE_BYTES) {
+    uint32_t page_bytes = self->pages->page_bytes;
+    if (result == SQLITE_OK && size >= page_bytes) {
         uint8_t *first = self->pages->scratch;
-        result = self->base->pMethods->xRead(self->base, first, STORE_PAGE_BYTES, 0);
-        self->has_sums = result != SQLITE_OK || hr_page_has_sums(first);
+        result = self->base->pMethods->xRead(self->base, first, (int)page_bytes, 0);
+        self->has_sums = result != SQLITE_OK || has_sums(first, page_bytes);
     }
     return result;
 }
@@ -238,13 +252,15 @@ static int page_error(sqlite3_vfs *vfs, int size, char *out) {
     return base->xGetLastError(base, size, out);
 }
 
-struct store_pages *hr_pages_new(const char *base_name) {
+struct store_pages *hr_pages_new(const char *base_name, uint32_t page_bytes) {
     sqlite3_vfs *base = sqlite3_vfs_find(base_name);
     if (base == NULL) {
         return NULL;
     }
     struct store_pages *pages = hr_alloc(sizeof *pages);
     pages->base = base;
+    pages->page_bytes = page_bytes;
+    pages->scratch = hr_alloc(page_bytes);
     snprintf(pages->name, sizeof pages->name, "headrace-%p", (void *)pages);
     pages->vfs = (sqlite3_vfs){.iVersion = 1,
                                .szOsFile = FILE_BYTES + base->szOsFile,
@@ -260,6 +276,7 @@ struct store_pages *hr_pages_new(const char *base_name) {
                                .xCurrentTime = page_time,
                                .xGetLastError = page_error};
     if (sqlite3_vfs_register(&pages->vfs, 0) != SQLITE_OK) {
+        hr_free(pages->scratch);
         hr_free(pages);
         return NULL;
     }
@@ -269,6 +286,7 @@ struct store_pages *hr_pages_new(const char *base_name) {
 void hr_pages_free(struct store_pages *take_pages) {
     if (take_pages != NULL) {
         sqlite3_vfs_unregister(&take_pages->vfs);
+        hr_free(take_pages->scratch);
         hr_free(take_pages);
     }
 }

@@ -14,7 +14,7 @@
 enum {
     STORE_SCHEMA = 1,               /* PRAGMA user_version */
     STORE_APPLICATION = 0x48524365, /* PRAGMA application_id */
-    STORE_PAGE_BYTES = 16384,
+    STORE_PAGE_BYTES = 16384,       /* of a file that is made, unless the options say otherwise */
     STORE_GROUP_EVENTS = 4096,
     STORE_INSERT_ROWS = 32, /* of one statement */
     STORE_GROUP_BYTES = 8 << 20,
@@ -67,6 +67,8 @@ typedef enum store_sql {
     SQL_SEEN_TRIM,
     SQL_FIRE,
     SQL_READ_PARKED,
+    SQL_FEEDS,
+    SQL_CURSORS,
     SQL_COUNT
 } store_sql;
 
@@ -161,7 +163,7 @@ store_feed *hr_store_feed(hr_store *store, uint32_t feed); /* NULL: unknown */
 
 /* store_page.c: pages of the file with checksums */
 /* A VFS above the one named (NULL: the default); NULL: there is none. It outlives its files. */
-struct store_pages *hr_pages_new(const char *base_name);
+struct store_pages *hr_pages_new(const char *base_name, uint32_t page_bytes);
 void hr_pages_free(struct store_pages *take_pages);
 const char *hr_pages_name(const struct store_pages *pages);
 /* The page that could not be read last; 0: none. */
@@ -178,7 +180,7 @@ bool hr_page_has_sums(uint8_t first[STORE_PAGE_BYTES]);
 /* store_wal.c */
 typedef struct store_wal_head {
     bool big, is_whole; /* big: checksums over big-endian words */
-    uint32_t salt[2], sum[2];
+    uint32_t page_bytes, salt[2], sum[2];
 } store_wal_head;
 typedef struct store_wal_frame {
     uint32_t page, pages; /* pages of the file after the commit that it ends, 0: it ends none */

@@ -51,6 +51,12 @@ static const char *const texts[SQL_COUNT] = {
     [SQL_FIRE] = "UPDATE feed SET last_fire_us = ?2 WHERE id = ?1",
     [SQL_READ_PARKED] = "SELECT sum, bytes, first_attempt_ms FROM parked"
                         " WHERE function = ?1 AND feed = ?2 AND pos = ?3",
+    [SQL_FEEDS] = "SELECT f.id, f.kind = 'pull', f.epoch, c.low, c.base, c.bytes, c.counters"
+                  " FROM feed f LEFT JOIN checkpoint c"
+                  " ON c.shard = 0 AND c.function = 0 AND c.feed = f.id",
+    [SQL_CURSORS] = "SELECT c.function, c.feed, c.low FROM checkpoint c"
+                    " JOIN function f ON f.id = c.function"
+                    " WHERE c.shard = 0 AND f.removed_at IS NULL",
 };
 
 sqlite3_stmt *hr_store_sql(hr_store *store, store_sql which) {
@@ -98,7 +104,7 @@ static void remember(hr_store *store, int result) {
     uint32_t page = (result & 0xff) == SQLITE_CORRUPT ? hr_pages_damaged(store->pages) : 0;
     if (page != 0) {
         snprintf(store->why, sizeof store->why, "page %u (byte %llu) is damaged", page,
-                 (unsigned long long)(page - 1) * STORE_PAGE_BYTES);
+                 (unsigned long long)(page - 1) * store->options.page_bytes);
         return;
     }
     snprintf(store->why, sizeof store->why, "%s%s%s (%d)",

@@ -88,7 +88,7 @@ static int rewrite(sqlite3_file *file, sqlite3_int64 most) {
     sqlite3_int64 size = 0;
     int result = file->pMethods->xFileSize(file, &size);
     size = size < most ? size : most;
-    uint8_t *chunk = hr_alloc(CHUNK);
+    uint8_t *chunk = hr_alloc((size_t)(size < CHUNK ? size : CHUNK));
     for (sqlite3_int64 at = 0; result == SQLITE_OK && at < size; at += CHUNK) {
         int part = size - at < CHUNK ? (int)(size - at) : CHUNK;
         result = file->pMethods->xRead(file, chunk, part, at);
@@ -211,13 +211,13 @@ void hr_wal_read_head(const uint8_t bytes[STORE_WAL_HEAD], store_wal_head *out) 
     bool is_magic = (magic & ~1u) == WAL_MAGIC;
     bool is_big_host = *(const uint8_t *)&one == 0;
     out->big = is_magic ? (magic & 1) != 0 : is_big_host;
+    out->page_bytes = get_u32(bytes + 8);
     out->salt[0] = get_u32(bytes + 16);
     out->salt[1] = get_u32(bytes + 20);
     out->sum[0] = get_u32(bytes + 24);
     out->sum[1] = get_u32(bytes + 28);
     hr_wal_sum(out->big, bytes, 24, sum);
-    out->is_whole = is_magic && get_u32(bytes + 4) == WAL_VERSION &&
-                    get_u32(bytes + 8) == STORE_PAGE_BYTES && sum[0] == out->sum[0] &&
+    out->is_whole = is_magic && get_u32(bytes + 4) == WAL_VERSION && sum[0] == out->sum[0] &&
                     sum[1] == out->sum[1];
 }
 
@@ -232,6 +232,7 @@ void hr_wal_read_frame(const uint8_t *bytes, store_wal_frame *out) {
 typedef struct scan {
     bool exists, has_tail; /* tail: frames of this WAL behind its last whole commit */
     store_wal_head head;
+    uint32_t page_bytes;
     uint32_t frames;    /* up to the last commit that SQLite will find */
     uint64_t broken_at; /* byte of the first frame that does not fit; 0: the head */
     uint32_t later;     /* commits behind it that are whole */
@@ -242,17 +243,17 @@ static bool fits(const scan *s, const uint8_t *bytes, const store_wal_frame *fra
                  const uint32_t before[2]) {
     uint32_t sum[2] = {before[0], before[1]};
     hr_wal_sum(s->head.big, bytes, 8, sum);
-    hr_wal_sum(s->head.big, bytes + STORE_WAL_FRAME, STORE_PAGE_BYTES, sum);
+    hr_wal_sum(s->head.big, bytes + STORE_WAL_FRAME, s->page_bytes, sum);
     return sum[0] == frame->sum[0] && sum[1] == frame->sum[1];
 }
 
 static int scan_frames(sqlite3_file *file, sqlite3_int64 size, scan *s) {
-    enum { FRAME = STORE_WAL_FRAME + STORE_PAGE_BYTES };
-    uint8_t *bytes = hr_alloc(FRAME);
+    const sqlite3_int64 frame_bytes = STORE_WAL_FRAME + (sqlite3_int64)s->page_bytes;
+    uint8_t *bytes = hr_alloc((size_t)frame_bytes);
     uint32_t before[2] = {s->head.sum[0], s->head.sum[1]}, number = 0, ours = 0;
     bool is_chain = s->head.is_whole;
     int result = SQLITE_OK;
-    for (sqlite3_int64 at = STORE_WAL_HEAD; at + FRAME <= size; at += FRAME) {
+    for (sqlite3_int64 at = STORE_WAL_HEAD; at + frame_bytes <= size; at += frame_bytes) {
         store_wal_frame frame;
         number++;
         result = file->pMethods->xRead(file, bytes, STORE_WAL_FRAME, at);
@@ -265,7 +266,7 @@ static int scan_frames(sqlite3_file *file, sqlite3_int64 size, scan *s) {
         }
         bool is_ours = frame.salt[0] == s->head.salt[0] && frame.salt[1] == s->head.salt[1];
         if (is_ours) { /* else of an earlier WAL in the same file */
-            result = file->pMethods->xRead(file, bytes + STORE_WAL_FRAME, STORE_PAGE_BYTES,
+            result = file->pMethods->xRead(file, bytes + STORE_WAL_FRAME, (int)s->page_bytes,
                                            at + STORE_WAL_FRAME);
             if (result != SQLITE_OK) {
                 break;
@@ -284,7 +285,7 @@ static int scan_frames(sqlite3_file *file, sqlite3_int64 size, scan *s) {
         memcpy(before, frame.sum, sizeof before);
     }
     if (is_chain) { /* it ends without a fault */
-        s->broken_at = (uint64_t)STORE_WAL_HEAD + (uint64_t)number * FRAME;
+        s->broken_at = (uint64_t)STORE_WAL_HEAD + (uint64_t)number * (uint64_t)frame_bytes;
     }
     s->has_tail = ours > s->frames;
     hr_free(bytes);
@@ -304,6 +305,7 @@ static int scan_file(sqlite3_file *file, scan *s) {
     }
     s->exists = true;
     hr_wal_read_head(head, &s->head);
+    s->head.is_whole = s->head.is_whole && s->head.page_bytes == s->page_bytes;
     return scan_frames(file, size, s);
 }
 
@@ -349,7 +351,7 @@ static hr_code judge(const hr_store *store, const scan *s, const mark *m, bool i
 static int cut_tail(const hr_store *store, sqlite3_file *file, const scan *s) {
     hr_log(HR_LOG_INFO, "store", "'%s-wal' ended in a commit that was not acknowledged (byte %llu)",
            store->path, (unsigned long long)s->broken_at);
-    sqlite3_int64 frame = STORE_WAL_FRAME + STORE_PAGE_BYTES;
+    sqlite3_int64 frame = STORE_WAL_FRAME + (sqlite3_int64)s->page_bytes;
     return file->pMethods->xTruncate(file, STORE_WAL_HEAD + frame * (sqlite3_int64)s->frames);
 }
 
@@ -370,7 +372,7 @@ static int is_file_empty(const hr_store *store, bool *out) {
 hr_code hr_store_check_wal(const hr_store *store, hr_error *err) {
     char *name = file_name(store, "-wal");
     sqlite3_file *file = NULL;
-    scan s = {0};
+    scan s = {.page_bytes = store->options.page_bytes};
     mark m = {0};
     bool is_empty = false;
     hr_code code = HR_OK;

@@ -1,35 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Whole histories of headrace by seed, with power cuts, kills, errors of the disk and full disks.
- * usage: headrace_sim [--seeds N] [--seed FIRST] [--print SEED] [--controls N]; text on stderr, one
- * JSON line */
+/* The lives of one seed: they start, run, end by what the seed says, and come to rest. */
 #include "tests/sim/headrace_sim.h"
 
-#include "core/log.h"
 #include "core/memory.h"
-#include "tests/lib/store_fixture.h"
 
-#include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 
 enum {
     ACKED_WANTED = 100,
     TURNS_MAX = 6000,
-    ARMED_TURNS = 600,
+    ARMED_TURNS = 60,
     DRAIN_TURNS = 20000,
-    CONTROL_SEEDS = 40,
-    POINTS_SEEDS = 2000 /* from so many on each point was visited */
+    SCRATCH_SEEDS = 16 /* one of so many makes its file itself */
 };
 static const uint64_t drain_ns = UINT64_C(3) * 86400 * 1000000000; /* of virtual time */
 
+/* Those of the product, and smaller ones: less to write, more that splits and spills. */
+enum { SIM_PAGES = 2 };
+static const uint32_t page_bytes[SIM_PAGES] = {16384, 4096};
+
 typedef unsigned long long llu;
-
-static volatile sig_atomic_t must_stop; /* SIGINT: what was run counts */
-
-static void on_interrupt(int signal) {
-    (void)signal;
-    must_stop = 1;
-}
 
 void sim_visit(sim *s, uint32_t point) {
     HR_ASSERT(point < SIM_POINTS);
@@ -50,15 +40,15 @@ typedef enum ending {
 static void arm(sim *s, ending how) {
     s->cut_kills = how == KILL_AT_ACTION;
     if (how == CUT_AT_CALL) {
-        hr_vfs_sim_cut_at(s->disk, 1 + sim_chance(s, 60));
+        hr_vfs_sim_cut_at(s->disk, 1 + sim_chance(s, 30));
     } else if (how == KILL_AT_CALL) {
-        hr_vfs_sim_kill_at(s->disk, 1 + sim_chance(s, 60));
+        hr_vfs_sim_kill_at(s->disk, 1 + sim_chance(s, 30));
     } else if (how == IO_ERROR) {
-        hr_vfs_sim_fail_at(s->disk, 1 + sim_chance(s, 60));
+        hr_vfs_sim_fail_at(s->disk, 1 + sim_chance(s, 30));
     } else if (how != STOP) {
         bool is_named = sim_chance(s, 2) == 0;
         s->cut_point = is_named ? (uint32_t)sim_chance(s, SIM_AT_CALL) : SIM_POINTS;
-        s->cut_after = 1 + sim_chance(s, is_named ? 3 : 60);
+        s->cut_after = 1 + sim_chance(s, is_named ? 2 : 40);
         if (s->cut_point == SIM_AT_ACTION + HR_DO_SETTLED ||
             s->cut_point == SIM_AT_ACTION + HR_DO_REVOKED) {
             s->cut_after = 1; /* they are rare */
@@ -107,7 +97,7 @@ static void something(sim *s, bool *is_full) {
         sim_offer_again(s);
     } else if (dice < 90 && s->call_count > 0) {
         sim_answer(s, (uint32_t)sim_chance(s, s->call_count));
-    } else if (dice < 120 && s->queued > 0) {
+    } else if (dice < 108 && s->queued > 0) {
         sim_turn(s);
     } else if (dice < 155 && s->mail != NULL) {
         sim_read_mail(s);
@@ -119,7 +109,7 @@ static void something(sim *s, bool *is_full) {
         sim_rebalance(s, pull);
     } else if (dice < 176) {
         change_room(s);
-    } else if (dice < 177) {
+    } else if (dice < (*is_full ? 179 : 177)) {
         fill_disk(s, is_full);
     } else if (dice >= 180) {
         pass_time(s);
@@ -268,10 +258,17 @@ static void drain(sim *s) {
 
 /* ---- a seed ---- */
 
-typedef struct outcome {
-    uint64_t digest;
-    char broken[200];
-} outcome;
+void sim_make_templates(hr_vfs_sim *disk, char *dir) {
+    for (unsigned i = 0; i < SIM_PAGES; i++) {
+        hr_vfs_sim_reset(disk, 1);
+        hr_store_options options = {.dir = dir, .vfs = "sim", .page_bytes = page_bytes[i]};
+        hr_store *store = NULL;
+        hr_error err = {0};
+        HR_ASSERT(hr_store_open(&options, &store, &err) == HR_OK);
+        hr_store_close(store);
+        hr_vfs_sim_keep(disk, i);
+    }
+}
 
 static void forget(sim *s) {
     for (uint32_t i = 0; i < SIM_FEEDS; i++) {
@@ -285,8 +282,8 @@ static void forget(sim *s) {
     hr_free(s);
 }
 
-static outcome run_seed(hr_vfs_sim *disk, char *dir, uint64_t seed, sim_mutant mutant, bool prints,
-                        sim_totals *t) {
+sim_outcome sim_run_seed(hr_vfs_sim *disk, char *dir, uint64_t seed, sim_mutant mutant, bool prints,
+                         sim_totals *t) {
     sim *s = hr_alloc(sizeof *s);
     *s = (sim){.seed = seed, .chance = seed, .mutant = mutant, .prints = prints, .disk = disk};
     s->dir = dir;
@@ -294,6 +291,11 @@ static outcome run_seed(hr_vfs_sim *disk, char *dir, uint64_t seed, sim_mutant m
     s->totals = t;
     hr_vfs_sim_reset(disk, seed * 0x9E3779B97F4A7C15u);
     remove(s->ballast);
+    unsigned pages = sim_chance(s, 8) == 0 ? 0 : 1;
+    s->page_bytes = page_bytes[pages];
+    if (sim_chance(s, SCRATCH_SEEDS) > 0) {
+        hr_vfs_sim_take_kept(disk, pages);
+    }
     sim_world(s);
     uint64_t lives = 1 + sim_chance(s, 4), cut_life = sim_chance(s, lives);
     for (uint64_t i = 0; i < lives && s->broken[0] == '\0'; i++) {
@@ -310,7 +312,7 @@ static outcome run_seed(hr_vfs_sim *disk, char *dir, uint64_t seed, sim_mutant m
     if (s->broken[0] == '\0') {
         drain(s);
     }
-    outcome out = {.digest = s->digest ^ hr_vfs_sim_digest(disk)};
+    sim_outcome out = {.digest = s->digest ^ hr_vfs_sim_digest(disk)};
     memcpy(out.broken, s->broken, sizeof out.broken);
     if (s->broken[0] == '\0' && (s->acked < ACKED_WANTED || s->cuts_after_ack == 0)) {
         snprintf(out.broken, sizeof out.broken, "too little happened: acked %llu, cuts %llu",
@@ -328,121 +330,4 @@ static outcome run_seed(hr_vfs_sim *disk, char *dir, uint64_t seed, sim_mutant m
     hr_free(s->ballast);
     forget(s);
     return out;
-}
-
-/* ---- all ---- */
-
-static const char *const action_names[] = {"commit", "call",    "cancel",  "durable", "refused",
-                                           "want",   "settled", "revoked", "read"};
-static const char *const input_names[] = {"offer",  "reject", "deliver", "begin",
-                                          "revoke", "forget", "read",    "durable",
-                                          "answer", "room",   "wake",    "drain"};
-static const char *const call_names[] = {"write db",  "sync db",  "truncate db",  "delete db",
-                                         "write wal", "sync wal", "truncate wal", "delete wal"};
-static const char *const phase_names[] = {"open", "numbers", "turn", "assign", "close"};
-
-static uint64_t print_points(const sim_totals *t, bool *out_all_named) {
-    uint64_t visited = 0;
-    *out_all_named = true;
-    fputs("ends of a life, by point:", stderr);
-    for (uint32_t i = 0; i < SIM_POINTS; i++) {
-        if (t->visited[i] == 0) {
-            *out_all_named = *out_all_named && i >= SIM_AT_CALL;
-            continue;
-        }
-        visited++;
-        if (i < SIM_AT_INPUT) {
-            fprintf(stderr, " after-%s %llu,", action_names[i], (llu)t->visited[i]);
-        } else if (i < SIM_AT_CALL) {
-            fprintf(stderr, " step-%s %llu,", input_names[i - SIM_AT_INPUT], (llu)t->visited[i]);
-        } else {
-            uint32_t at = i - SIM_AT_CALL;
-            fprintf(stderr, " %s in %s %llu,", call_names[at % SIM_DISK_CALLS],
-                    phase_names[at / SIM_DISK_CALLS], (llu)t->visited[i]);
-        }
-    }
-    fputs(*out_all_named ? " all steps and actions\n" : " not all steps and actions\n", stderr);
-    return visited;
-}
-
-static void report(const char *what, const sim_totals *t) {
-    fprintf(stderr,
-            "%s: seeds %llu, cuts %llu, kills %llu, I/O errors %llu, stops %llu, full disks %llu, "
-            "events %llu, acked %llu, calls %llu, lost %llu, duplicates %llu (allowed %llu), "
-            "corrupt %llu, drift %llu, broken seeds %llu, longest drain %.1f s\n",
-            what, (llu)t->runs, (llu)t->cuts, (llu)t->kills, (llu)t->faults, (llu)t->stops,
-            (llu)t->full, (llu)t->events, (llu)t->acked, (llu)t->calls, (llu)t->lost,
-            (llu)t->duplicates, (llu)t->allowed, (llu)t->corrupt, (llu)t->drift, (llu)t->broken,
-            (double)t->drained_ms_max / 1000);
-}
-
-int main(int count, char **arguments) {
-    uint64_t seeds = 400, first = 1, only = 0, controls = CONTROL_SEEDS;
-    for (int i = 1; i + 1 < count; i += 2) {
-        uint64_t value = strtoull(arguments[i + 1], NULL, 10);
-        seeds = strcmp(arguments[i], "--seeds") == 0 ? value : seeds;
-        first = strcmp(arguments[i], "--seed") == 0 ? value : first;
-        only = strcmp(arguments[i], "--print") == 0 ? value : only;
-        controls = strcmp(arguments[i], "--controls") == 0 ? value : controls;
-    }
-    hr_log_set_level((hr_level)(HR_LOG_ERROR + 1)); /* each fault would be a line */
-    char *dir = fixture_dir();
-    hr_vfs_sim *disk = hr_vfs_sim_new("sim");
-    static sim_totals honest, again, mutants[SIM_MUTANTS];
-    if (only != 0) {
-        outcome out = run_seed(disk, dir, only, SIM_HONEST, true, &honest);
-        fprintf(stderr, "seed %llu, digest %016llx: %s\n", (llu)only, (llu)out.digest, out.broken);
-        hr_vfs_sim_free(disk);
-        fixture_remove(dir);
-        return out.broken[0] == '\0' ? 0 : 1;
-    }
-    bool is_same = true;
-    signal(SIGINT, on_interrupt);
-    uint64_t printed = 0, bad_seed = 0;
-    for (uint64_t seed = first; seed < first + seeds && must_stop == 0; seed++) {
-        outcome out = run_seed(disk, dir, seed, SIM_HONEST, false, &honest);
-        if (out.broken[0] != '\0') {
-            bad_seed = bad_seed == 0 ? seed : bad_seed;
-            fprintf(stderr, "seed %llu: %s\n", (llu)seed, out.broken);
-            if (printed++ == 0) {
-                run_seed(disk, dir, seed, SIM_HONEST, true, &again);
-            }
-        } else if (seed % 64 == first % 64) { /* to the byte, the disk too */
-            outcome twin = run_seed(disk, dir, seed, SIM_HONEST, false, &again);
-            is_same = is_same && twin.digest == out.digest;
-        }
-    }
-    report("honest", &honest);
-    bool all_named = true;
-    uint64_t points = print_points(&honest, &all_named);
-    static const char *const names[] = {"", "control, syncs of the WAL lie",
-                                        "control, all syncs lie", "control, told before the commit",
-                                        "control, offsets moved before the end"};
-    bool are_caught = true;
-    for (int m = SIM_HONEST + 1; m < SIM_MUTANTS; m++) {
-        for (uint64_t i = 0; i < controls; i++) {
-            run_seed(disk, dir, first + i, (sim_mutant)m, false, &mutants[m]);
-        }
-        report(names[m], &mutants[m]);
-        are_caught = are_caught && (mutants[m].lost > 0 || controls == 0);
-    }
-    hr_vfs_sim_free(disk);
-    fixture_remove(dir);
-    bool is_good = honest.broken == 0 && honest.lost == 0 && honest.corrupt == 0 &&
-                   honest.drift == 0 && is_same && are_caught &&
-                   (all_named || seeds < POINTS_SEEDS);
-    if (!is_same) {
-        fputs("a seed did not repeat itself to the byte\n", stderr);
-    }
-    if (!are_caught) {
-        fputs("a control lost nothing: the proof sees nothing\n", stderr);
-    }
-    printf("{\"proof\":\"sim\",\"runs\":%llu,\"acked\":%llu,\"lost\":%llu,\"duplicates\":%llu,"
-           "\"seed\":%llu,\"ok\":%s,\"cuts\":%llu,\"kills\":%llu,\"events\":%llu,\"corrupt\":%llu,"
-           "\"drift\":%llu,\"points\":%llu,\"controls_caught\":%s,\"failed_seed\":%llu}\n",
-           (llu)honest.runs, (llu)honest.acked, (llu)honest.lost, (llu)honest.duplicates,
-           (llu)first, is_good ? "true" : "false", (llu)honest.cuts, (llu)honest.kills,
-           (llu)honest.events, (llu)honest.corrupt, (llu)honest.drift, (llu)points,
-           are_caught ? "true" : "false", (llu)bad_seed);
-    return is_good ? 0 : 1;
 }

@@ -17,7 +17,7 @@ enum {
     SIM_PULL = 2,
     SIM_FUNCTIONS = 4,
     SIM_FEEDS = SIM_PUSH + SIM_PULL + SIM_FUNCTIONS, /* in this order; the last: results */
-    SIM_OFFERS = 64,
+    SIM_OFFERS = 5,
     SIM_CALLS = 128
 };
 
@@ -135,7 +135,8 @@ typedef struct sim {
     hr_dispatch *dispatch;
     uint64_t now_ns, wake_ns, chance, ballast_bytes;
     int64_t real_us;
-    uint32_t window;
+    uint32_t window, page_bytes;
+    uint64_t wal_max_bytes;
     uint64_t checkpoint_ns;
     sim_phase phase;
     /* what is told at a start */
@@ -211,6 +212,15 @@ uint32_t sim_function_index(const sim *s, uint32_t id);
 uint64_t sim_chance(sim *s, uint64_t below);
 
 /* headrace_sim.c */
+typedef struct sim_outcome {
+    uint64_t digest;
+    char broken[200]; /* "": all held */
+} sim_outcome;
+/* Empty stores, made once, that most seeds begin with. */
+void sim_make_templates(hr_vfs_sim *disk, char *dir);
+/* One history, on a disk that is emptied first; counted in totals. */
+sim_outcome sim_run_seed(hr_vfs_sim *disk, char *dir, uint64_t seed, sim_mutant mutant, bool prints,
+                         sim_totals *totals);
 void sim_visit(sim *s, uint32_t point);
 
 #endif

@@ -452,7 +452,8 @@ static hr_code open_store(sim *s, hr_error *err) {
                                 .journal_max_bytes = UINT64_MAX,
                                 .journal_keep_ms = -1,
                                 .dead_max_age_ms = -1,
-                                .wal_max_bytes = 256 << 10,
+                                .page_bytes = s->page_bytes,
+                                .wal_max_bytes = s->wal_max_bytes,
                                 .real_us = clock_real,
                                 .mono_ns = clock_mono,
                                 .clock_data = s};

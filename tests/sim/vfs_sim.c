@@ -10,26 +10,38 @@
 #include <stdio.h>
 #include <unistd.h>
 
-enum { SECTOR = 512, FILES_MAX = 8 };
+enum { SECTOR = 512, FILES_MAX = 8, CHANGES_MAX = 32 /* to look through at each write */ };
 
-/* A change that a sync has not made durable: bytes at an offset, or (size 0) a truncate to it. */
+/* A change that a sync has not made durable: bytes at an offset, or a truncate to it. What it wrote
+ * is in now; the log holds what stood there, to take it back, and what it wrote once another change
+ * goes over it (or always, when durable is a buffer of its own). */
 typedef struct change {
-    uint64_t at;
-    size_t size, bytes_at; /* in the file's log */
+    uint64_t at, size_before;
+    size_t size, old_at, old_size, new_at;
+    bool is_cut_off, has_new; /* is_cut_off: a truncate */
 } change;
 
 typedef struct sim_file {
     char *name;
-    bool exists;
+    bool exists, is_wal;
+    bool is_split; /* durable is a buffer of its own ... */
+    bool is_lossy; /* ... and not now without changes: a sync failed or lied */
     hr_buffer now, durable, log;
     change *changes;
     size_t count, capacity;
+    uint64_t changed_to; /* no change reaches beyond */
 } sim_file;
+
+typedef struct kept_file {
+    char *name;
+    hr_buffer bytes;
+} kept_file;
 
 struct hr_vfs_sim {
     sqlite3_vfs vfs;
     char *name;
     sim_file files[FILES_MAX];
+    kept_file kept[HR_VFS_SIM_PLACES][FILES_MAX];
     uint64_t chance, calls, cut_at, fail_at, room, ballast_bytes;
     uint64_t read_in; /* reads until one fails */
     char *lie, *ballast_path;
@@ -59,7 +71,7 @@ static bool has_suffix(const char *name, const char *suffix) {
 }
 
 /* Counts a call that changes something. false: it must fail. */
-static bool may_change(hr_vfs_sim *sim, const char *name, int call, bool *out_cut) {
+static bool may_change(hr_vfs_sim *sim, bool is_wal, int call, bool *out_cut) {
     *out_cut = false;
     if (sim->is_cut) {
         return false;
@@ -67,7 +79,7 @@ static bool may_change(hr_vfs_sim *sim, const char *name, int call, bool *out_cu
     sim->calls++;
     if (sim->calls == sim->cut_at) {
         sim->is_cut = *out_cut = true;
-        sim->cut_call = call + (has_suffix(name, "-wal") ? (int)HR_VFS_SIM_WAL : 0);
+        sim->cut_call = call + (is_wal ? (int)HR_VFS_SIM_WAL : 0);
         return false;
     }
     return sim->calls != sim->fail_at;
@@ -84,38 +96,40 @@ static void resize(hr_buffer *buffer, uint64_t size) {
 }
 
 static void put(hr_buffer *buffer, uint64_t at, const uint8_t *bytes, size_t size) {
+    if (at > buffer->size) {
+        resize(buffer, at);
+    }
     if (at + size > buffer->size) {
-        resize(buffer, at + size);
+        hr_buffer_room(buffer, (size_t)at + size - buffer->size);
+        buffer->size = (size_t)at + size;
     }
     memcpy(buffer->bytes + at, bytes, size);
 }
 
-static void log_change(sim_file *file, uint64_t at, const void *bytes, size_t size) {
-    if (file->count == file->capacity) {
-        file->capacity = file->capacity == 0 ? 64 : file->capacity * 2;
-        file->changes = hr_realloc(file->changes, file->capacity * sizeof *file->changes);
-    }
-    file->changes[file->count++] = (change){.at = at, .size = size, .bytes_at = file->log.size};
-    if (size > 0) {
-        hr_buffer_add(&file->log, bytes, size);
+/* Keeps what a change wrote before another goes over it. */
+static void keep_new(sim_file *file, change *each) {
+    if (!each->has_new && !each->is_cut_off) {
+        each->has_new = true;
+        each->new_at = file->log.size;
+        hr_buffer_add(&file->log, file->now.bytes + each->at, each->size);
     }
 }
 
-static void apply(sim_file *file, const change *each) {
-    if (each->size == 0) {
-        resize(&file->durable, each->at);
+static void apply(hr_buffer *to, const sim_file *file, const change *each) {
+    if (each->is_cut_off) {
+        resize(to, each->at);
     } else {
-        put(&file->durable, each->at, file->log.bytes + each->bytes_at, each->size);
+        put(to, each->at, file->log.bytes + each->new_at, each->size);
     }
 }
 
 /* Some of the sectors of a write. */
-static void apply_torn(hr_vfs_sim *sim, sim_file *file, const change *each) {
+static void apply_torn(hr_vfs_sim *sim, hr_buffer *to, const sim_file *file, const change *each) {
     for (size_t done = 0; done < each->size;) {
         size_t part = SECTOR - (size_t)((each->at + done) % SECTOR);
         part = part < each->size - done ? part : each->size - done;
         if (hr_vfs_sim_chance(sim) % 2 == 0) {
-            put(&file->durable, each->at + done, file->log.bytes + each->bytes_at + done, part);
+            put(to, each->at + done, file->log.bytes + each->new_at + done, part);
         }
         done += part;
     }
@@ -124,17 +138,87 @@ static void apply_torn(hr_vfs_sim *sim, sim_file *file, const change *each) {
 static void forget_changes(sim_file *file) {
     file->count = 0;
     file->log.size = 0;
+    file->changed_to = 0;
+}
+
+/* Takes all changes back, newest first. */
+static void undo(hr_buffer *in, const sim_file *file) {
+    for (size_t i = file->count; i > 0; i--) {
+        const change *each = &file->changes[i - 1];
+        resize(in, each->size_before);
+        if (each->old_size > 0) {
+            put(in, each->at, file->log.bytes + each->old_at, each->old_size);
+        }
+    }
+}
+
+static void keep_all_new(sim_file *file) {
+    for (size_t i = 0; i < file->count; i++) {
+        keep_new(file, &file->changes[i]);
+    }
+}
+
+/* From now on durable is a buffer of its own. */
+static void split(sim_file *file) {
+    if (file->is_split) {
+        return;
+    }
+    keep_all_new(file);
+    file->durable.size = 0;
+    hr_buffer_add(&file->durable, file->now.bytes, file->now.size);
+    undo(&file->durable, file);
+    file->is_split = true;
+}
+
+/* Notes a change before it is done: size bytes at an offset, or a truncate to it. */
+static void log_change(sim_file *file, uint64_t at, const void *bytes, size_t size) {
+    if (file->count == file->capacity) {
+        file->capacity = file->capacity == 0 ? 64 : file->capacity * 2;
+        file->changes = hr_realloc(file->changes, file->capacity * sizeof *file->changes);
+    }
+    uint64_t before = file->now.size;
+    bool is_cut_off = bytes == NULL;
+    uint64_t end = is_cut_off ? UINT64_MAX : at + size;
+    if (at < file->changed_to && file->count > CHANGES_MAX) {
+        split(file);
+    }
+    for (size_t i = 0; !file->is_split && at < file->changed_to && i < file->count; i++) {
+        change *each = &file->changes[i];
+        if (each->at < end && at < each->at + each->size) {
+            keep_new(file, each);
+        }
+    }
+    change *made = &file->changes[file->count++];
+    *made = (change){.at = at, .size = size, .size_before = before, .is_cut_off = is_cut_off};
+    if (file->is_split) {
+        made->has_new = true;
+        made->new_at = file->log.size;
+        hr_buffer_add(&file->log, bytes, size);
+    } else if (at < before) {
+        made->old_at = file->log.size;
+        made->old_size = (size_t)((end < before ? end : before) - at);
+        hr_buffer_add(&file->log, file->now.bytes + at, made->old_size);
+    }
+    file->changed_to = at + size > file->changed_to ? at + size : file->changed_to;
 }
 
 static void make_durable(sim_file *file) {
-    for (size_t i = 0; i < file->count; i++) {
-        apply(file, &file->changes[i]);
+    for (size_t i = 0; file->is_lossy && i < file->count; i++) {
+        apply(&file->durable, file, &file->changes[i]);
     }
+    file->is_split = file->is_lossy;
     forget_changes(file);
 }
 
 static void survive(hr_vfs_sim *sim, sim_file *file) {
     uint64_t mood = hr_vfs_sim_chance(sim) % 4; /* 0: nothing survives, 1: all, else some */
+    if (file->is_split) {
+        file->now.size = 0;
+        hr_buffer_add(&file->now, file->durable.bytes, file->durable.size);
+    } else {
+        keep_all_new(file);
+        undo(&file->now, file);
+    }
     for (size_t i = file->count; mood >= 2 && i > 1; i--) { /* the disk's own order */
         size_t other = (size_t)(hr_vfs_sim_chance(sim) % i);
         change held = file->changes[i - 1];
@@ -144,14 +228,13 @@ static void survive(hr_vfs_sim *sim, sim_file *file) {
     for (size_t i = 0; mood != 0 && i < file->count; i++) {
         uint64_t fate = mood == 1 ? 0 : hr_vfs_sim_chance(sim) % 3;
         if (fate == 0) {
-            apply(file, &file->changes[i]);
+            apply(&file->now, file, &file->changes[i]);
         } else if (fate == 1) {
-            apply_torn(sim, file, &file->changes[i]);
+            apply_torn(sim, &file->now, file, &file->changes[i]);
         }
     }
     forget_changes(file);
-    file->now.size = 0;
-    hr_buffer_add(&file->now, file->durable.bytes, file->durable.size);
+    file->is_split = file->is_lossy = false;
 }
 
 static sim_file *find_file(hr_vfs_sim *sim, const char *name) {
@@ -163,13 +246,25 @@ static sim_file *find_file(hr_vfs_sim *sim, const char *name) {
     return NULL;
 }
 
+/* Its buffers stay for the next one. */
 static void drop_file(sim_file *file) {
     hr_free(file->name);
-    hr_free(file->changes);
-    hr_buffer_fini(&file->now);
-    hr_buffer_fini(&file->durable);
-    hr_buffer_fini(&file->log);
-    *file = (sim_file){0};
+    file->name = NULL;
+    file->exists = file->is_split = file->is_lossy = false;
+    file->now.size = 0;
+    forget_changes(file);
+}
+
+static sim_file *make_file(hr_vfs_sim *sim, const char *name) {
+    sim_file *file = sim->files;
+    while (file->exists) {
+        file++;
+        HR_ASSERT(file < sim->files + FILES_MAX);
+    }
+    file->exists = true;
+    file->name = hr_copy_text(name);
+    file->is_wal = has_suffix(name, "-wal");
+    return file;
 }
 
 /* ---- methods of a file ---- */
@@ -222,7 +317,7 @@ static bool has_room(const hr_vfs_sim *sim, const sim_file *file, uint64_t end) 
 
 static int file_write(sqlite3_file *base, const void *bytes, int size, sqlite3_int64 at) {
     const open_file *file = opened(base);
-    bool is_cut = false, may = may_change(file->sim, file->file->name, HR_VFS_SIM_WRITE, &is_cut);
+    bool is_cut = false, may = may_change(file->sim, file->file->is_wal, HR_VFS_SIM_WRITE, &is_cut);
     if (!may && !is_cut) {
         return SQLITE_IOERR_WRITE;
     }
@@ -237,7 +332,7 @@ static int file_write(sqlite3_file *base, const void *bytes, int size, sqlite3_i
 static int file_truncate(sqlite3_file *base, sqlite3_int64 size) {
     const open_file *file = opened(base);
     bool is_cut = false;
-    if (!may_change(file->sim, file->file->name, HR_VFS_SIM_TRUNCATE, &is_cut)) {
+    if (!may_change(file->sim, file->file->is_wal, HR_VFS_SIM_TRUNCATE, &is_cut)) {
         return SQLITE_IOERR_TRUNCATE;
     }
     log_change(file->file, (uint64_t)size, NULL, 0);
@@ -249,14 +344,19 @@ static int file_sync(sqlite3_file *base, int flags) {
     (void)flags;
     const open_file *file = opened(base);
     bool is_cut = false;
-    if (!may_change(file->sim, file->file->name, HR_VFS_SIM_SYNC, &is_cut)) {
+    if (!may_change(file->sim, file->file->is_wal, HR_VFS_SIM_SYNC, &is_cut)) {
         if (!is_cut) { /* the kernel holds what it could not write for clean from now on */
+            split(file->file);
+            file->file->is_lossy = true;
             forget_changes(file->file);
         }
         return SQLITE_IOERR_FSYNC;
     }
-    if (!has_suffix(file->file->name, file->sim->lie)) {
+    if (file->sim->lie == NULL || !has_suffix(file->file->name, file->sim->lie)) {
         make_durable(file->file);
+    } else {
+        split(file->file);
+        file->file->is_lossy = true;
     }
     return SQLITE_OK;
 }
@@ -326,14 +426,7 @@ static int sim_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *base, int 
     if (file == NULL && (flags & SQLITE_OPEN_CREATE) == 0) {
         return SQLITE_CANTOPEN;
     }
-    for (size_t i = 0; file == NULL && i < FILES_MAX; i++) {
-        if (!sim->files[i].exists) {
-            file = &sim->files[i];
-            *file =
-                (sim_file){.exists = true, .name = hr_copy_text(name == NULL ? "(unnamed)" : name)};
-        }
-    }
-    HR_ASSERT(file != NULL);
+    file = file == NULL ? make_file(sim, name == NULL ? "(unnamed)" : name) : file;
     out->file = file;
     out->deletes = (flags & SQLITE_OPEN_DELETEONCLOSE) != 0;
     out->base.pMethods = &methods;
@@ -348,7 +441,7 @@ static int sim_delete(sqlite3_vfs *vfs, const char *name, int sync_dir) {
     hr_vfs_sim *sim = vfs->pAppData;
     bool is_cut = false;
     sim_file *file = find_file(sim, name);
-    if (!may_change(sim, name, HR_VFS_SIM_DELETE, &is_cut)) {
+    if (!may_change(sim, has_suffix(name, "-wal"), HR_VFS_SIM_DELETE, &is_cut)) {
         return SQLITE_IOERR_DELETE;
     }
     if (file == NULL) {
@@ -431,12 +524,53 @@ void hr_vfs_sim_reset(hr_vfs_sim *sim, uint64_t seed) {
     hr_vfs_sim_lie(sim, NULL);
 }
 
+void hr_vfs_sim_one_thread(void) {
+    HR_ASSERT(sqlite3_config(SQLITE_CONFIG_SINGLETHREAD) == SQLITE_OK);
+    HR_ASSERT(sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0) == SQLITE_OK);
+}
+
+void hr_vfs_sim_keep(hr_vfs_sim *sim, unsigned place) {
+    HR_ASSERT(place < HR_VFS_SIM_PLACES);
+    for (size_t i = 0; i < FILES_MAX; i++) {
+        const sim_file *file = &sim->files[i];
+        kept_file *kept = &sim->kept[place][i];
+        hr_free(kept->name);
+        kept->name = hr_copy_text(file->name);
+        kept->bytes.size = 0;
+        if (file->exists) {
+            HR_ASSERT(!file->is_split);
+            hr_buffer_add(&kept->bytes, file->now.bytes, file->now.size);
+        }
+    }
+}
+
+void hr_vfs_sim_take_kept(hr_vfs_sim *sim, unsigned place) {
+    HR_ASSERT(place < HR_VFS_SIM_PLACES);
+    for (size_t i = 0; i < FILES_MAX; i++) {
+        const kept_file *kept = &sim->kept[place][i];
+        if (kept->name != NULL) {
+            sim_file *file = make_file(sim, kept->name);
+            hr_buffer_add(&file->now, kept->bytes.bytes, kept->bytes.size);
+        }
+    }
+}
+
 void hr_vfs_sim_free(hr_vfs_sim *sim) {
     if (sim == NULL) {
         return;
     }
     hr_vfs_sim_reset(sim, 0);
     sqlite3_vfs_unregister(&sim->vfs);
+    for (size_t i = 0; i < FILES_MAX; i++) {
+        hr_free(sim->files[i].changes);
+        hr_buffer_fini(&sim->files[i].now);
+        hr_buffer_fini(&sim->files[i].durable);
+        hr_buffer_fini(&sim->files[i].log);
+        for (size_t k = 0; k < HR_VFS_SIM_PLACES; k++) {
+            hr_free(sim->kept[k][i].name);
+            hr_buffer_fini(&sim->kept[k][i].bytes);
+        }
+    }
     hr_free(sim->name);
     hr_free(sim);
 }
@@ -515,7 +649,9 @@ uint64_t hr_vfs_sim_digest(const hr_vfs_sim *sim) {
     for (size_t i = 0; i < FILES_MAX; i++) {
         const sim_file *file = &sim->files[i];
         sum = hr_hash_more(sum, hr_slice_of(file->now.bytes, file->now.size));
-        sum = hr_hash_more(sum, hr_slice_of(file->durable.bytes, file->durable.size));
+        if (file->is_split) {
+            sum = hr_hash_more(sum, hr_slice_of(file->durable.bytes, file->durable.size));
+        }
     }
     return sum;
 }

@@ -20,6 +20,14 @@ void hr_vfs_sim_free(hr_vfs_sim *take_sim);
 /* Forgets all files and faults; chance begins with seed. No file may be open. */
 void hr_vfs_sim_reset(hr_vfs_sim *sim, uint64_t seed);
 
+/* Before SQLite is used at all: no locks and statistics of its own, as one thread runs it. */
+void hr_vfs_sim_one_thread(void);
+
+/* Keeps the files (none open) in a place, as if all were synced; puts them into an empty disk. */
+enum { HR_VFS_SIM_PLACES = 2 };
+void hr_vfs_sim_keep(hr_vfs_sim *sim, unsigned place);
+void hr_vfs_sim_take_kept(hr_vfs_sim *sim, unsigned place);
+
 /* The power goes in the call-th write, sync, truncate or delete from now (1: the next). From then
  * on every call fails until hr_vfs_sim_restart(). */
 void hr_vfs_sim_cut_at(hr_vfs_sim *sim, uint64_t call);

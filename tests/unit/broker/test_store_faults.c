@@ -452,6 +452,7 @@ static void fill_real_disk(world *w) {
     int fd = open(hog, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
     assert_int_equal(posix_fallocate(fd, 0, 14 << 20), 0);
     close(fd);
+    assert_int_equal(settle(w, 1), HR_OK); /* from here on nothing is history that may go */
     uint64_t last = fill(w, 1);
     assert_false(w->is_open);
     for (uint64_t i = 0; i < 50; i++) {
