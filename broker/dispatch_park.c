@@ -180,6 +180,16 @@ static void lose(hr_dispatch *d, function *f, parked *p) {
     hr_unpark(f, p);
 }
 
+/* The batch was full before it came to this one. */
+static bool is_unread(const hr_input *input, uint64_t position) {
+    for (size_t i = 0; i < input->read.corrupt_count; i++) {
+        if (input->read.corrupt[i] == position) {
+            return false;
+        }
+    }
+    return !input->read.at_end;
+}
+
 void hr_park_fetched(hr_dispatch *d, function *f, const hr_input *input) {
     hr_batch *batch = input->read.take_batch;
     if (input->read.from != f->fetch || f->fetching_count == 0) {
@@ -198,6 +208,11 @@ void hr_park_fetched(hr_dispatch *d, function *f, const hr_input *input) {
             p->is_out = false;
             hr_wait_until(f, p, d->clock_ms + 1000);
         } else if (batch == NULL || at == batch->count) {
+            if (is_unread(input, p->position)) {
+                p->is_out = false;
+                hr_wait_until(f, p, d->clock_ms);
+                continue;
+            }
             lose(d, f, p);
         } else {
             item it = {.cursor = p->cursor,

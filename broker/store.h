@@ -191,7 +191,7 @@ typedef struct hr_read {
     hr_batch *batch;   /* owned by the asker; NULL: none found */
     uint64_t *corrupt; /* positions whose checksum is wrong; freed by the asker */
     size_t corrupt_count;
-    bool at_end; /* JOURNAL: nothing after the batch */
+    bool at_end; /* JOURNAL: nothing after the batch; PARKED: it was not full before the last */
     struct hr_found
         *found; /* FIND, PARKED_AT, DEAD*, TOTALS: rows with bytes copied into found_bytes */
     size_t found_count;

@@ -183,7 +183,11 @@ static void read_parked(hr_store *store, hr_read *read) {
     int64_t at_ms = 0;
     sqlite3_stmt *row = hr_store_sql(store, SQL_READ_PARKED);
     read->at_end = true;
-    for (size_t i = 0; row != NULL && i < read->position_count; i++) {
+    if (row == NULL) { /* no memory for it: what is not in the batch would count as gone */
+        read->result = HR_E_STORE_IO;
+        return;
+    }
+    for (size_t i = 0; i < read->position_count; i++) {
         sqlite3_bind_int64(row, 1, read->function);
         sqlite3_bind_int64(row, 2, read->feed);
         hr_store_bind_u64(row, 3, read->positions[i]);

@@ -118,9 +118,38 @@ static void after_a_full_disk_a_unit_is_tried_each_second(void **state) {
     fx_free(fx);
 }
 
+/* 256 are asked for at once, a batch holds 64 MiB. */
+static void parked_events_that_fill_a_batch_are_read_in_several(void **state) {
+    (void)state;
+    enum { MANY = 20 };
+    fixture *fx = fx_one();
+    fx_start(fx);
+    fx_offer(fx, 1, 1, MANY, 0);
+    fx_settle_store(fx);
+    while (fx->call_count > 0) {
+        fx_answer(fx, 0, HR_E_CALL_CRASHED, NULL, 0, false);
+        fx_settle_store(fx);
+    }
+    assert_true(fx->parked_count > 7);
+    fx_restart(fx);
+    fx_settle_store(fx);
+    for (int i = 0; i < 200 && fx->parked_count > 0; i++) {
+        fx_wake(fx, 60000);
+        fx_settle_store(fx);
+        while (fx->call_count > 0) {
+            fx_ok(fx);
+            fx_settle_store(fx);
+        }
+    }
+    assert_int_equal(fx->parked_count, 0);
+    assert_int_equal(fx->dead_rows, 0);
+    fx_free(fx);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_read_that_fails_is_asked_for_again_after_a_pause),
+        cmocka_unit_test(parked_events_that_fill_a_batch_are_read_in_several),
         cmocka_unit_test(a_refused_unit_stalls_its_function_and_names_why),
         cmocka_unit_test(a_refused_unit_is_tried_ever_more_rarely),
         cmocka_unit_test(a_refused_unit_that_stands_at_last_frees_its_function),

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include <cmocka.h>
+#include <sqlite3.h>
 
 typedef struct world {
     char *dir;
@@ -227,6 +228,33 @@ static void parking_again_without_bytes_keeps_the_bytes(void **state) {
     assert_int_equal(read.batch->position[0], 7);
     assert_true(fixture_is_whole(read.batch, 0, 50));
     hr_read_fini(&read);
+    hr_batch_unref(batch);
+}
+
+static void without_memory_to_read_what_is_parked_the_read_fails(void **state) {
+    world *w = *state;
+    hr_batch *batch = fixture_batch(w->in, 7, 1, 50);
+    hr_row row = {.kind = HR_ROW_PARK,
+                  .function = w->one,
+                  .feed = w->in,
+                  .position = 7,
+                  .bytes = hr_batch_envelope(batch, 0)};
+    assert_int_equal(commit_rows(w, &row, 1), HR_OK);
+    uint64_t position = 7;
+    for (int i = 0; i < 2; i++) {
+        hr_read read = {.kind = HR_READ_PARKED,
+                        .function = w->one,
+                        .feed = w->in,
+                        .positions = &position,
+                        .position_count = 1};
+        sqlite3_hard_heap_limit64(i == 0 ? 1 : 0);
+        fixture_read(w->store, &read);
+        sqlite3_hard_heap_limit64(0);
+        assert_int_equal(read.result, i == 0 ? HR_E_STORE_IO : HR_OK);
+        assert_int_equal(read.corrupt_count, 0);
+        assert_int_equal(read.batch == NULL ? 0 : read.batch->count, i);
+        hr_read_fini(&read);
+    }
     hr_batch_unref(batch);
 }
 
@@ -578,6 +606,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         STORE_TEST(every_row_kind_survives_a_reopen),
         STORE_TEST(parking_again_without_bytes_keeps_the_bytes),
+        STORE_TEST(without_memory_to_read_what_is_parked_the_read_fails),
         STORE_TEST(removing_a_function_turns_what_it_parked_into_dead_letters),
         STORE_TEST(a_renamed_function_keeps_its_number),
         STORE_TEST(s21_a_renamed_function_takes_its_feeds_along),
