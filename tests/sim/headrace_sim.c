@@ -43,6 +43,8 @@ static void arm(sim *s, ending how) {
         hr_vfs_sim_cut_at(s->disk, 1 + sim_chance(s, 30));
     } else if (how == KILL_AT_CALL) {
         hr_vfs_sim_kill_at(s->disk, 1 + sim_chance(s, 30));
+    } else if (how == IO_ERROR && sim_chance(s, 3) == 0) {
+        hr_vfs_sim_fail_read(s->disk, 1 + sim_chance(s, 8));
     } else if (how == IO_ERROR) {
         hr_vfs_sim_fail_at(s->disk, 1 + sim_chance(s, 30));
     } else if (how != STOP) {
@@ -65,7 +67,9 @@ static void pass_time(sim *s) {
     s->real_us += (int64_t)ms * 1000;
     if (!s->is_calm && sim_chance(s, 200) == 0) { /* somebody sets the clock */
         static const int64_t jumps_s[] = {5, -5, 3600, -3600, 31536000, -31536000};
-        s->real_us += jumps_s[sim_chance(s, 6)] * 1000000;
+        int64_t jump_s = jumps_s[sim_chance(s, 6)];
+        s->has_jumped = s->has_jumped || jump_s > 86400 || jump_s < -86400;
+        s->real_us += jump_s * 1000000;
     }
     hr_input input = {.kind = HR_IN_WAKE};
     sim_step(s, &input);
@@ -156,11 +160,16 @@ static void live(sim *s, uint64_t acked_wanted, ending how) {
 static bool start(sim *s) {
     for (int tries = 0; tries < 20 && s->broken[0] == '\0'; tries++) {
         if (!s->is_calm && s->acks > 0 && sim_chance(s, 6) == 0) {
-            bool is_kill = sim_chance(s, 3) == 0;
-            arm(s, is_kill ? KILL_AT_CALL : CUT_AT_CALL);
+            uint64_t dice = sim_chance(s, 4);
+            if (dice == 0) {
+                hr_vfs_sim_fail_read(s->disk, 1 + sim_chance(s, 80));
+            } else {
+                arm(s, dice == 1 ? KILL_AT_CALL : CUT_AT_CALL);
+            }
         }
         if (sim_boot(s)) {
             hr_vfs_sim_cut_at(s->disk, 0);
+            hr_vfs_sim_fail_read(s->disk, 0);
             hr_input wake = {.kind = HR_IN_WAKE}; /* first checkpoints, what was left pending */
             sim_step(s, &wake);
             return true;

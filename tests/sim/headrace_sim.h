@@ -17,6 +17,7 @@ enum {
     SIM_PULL = 2,
     SIM_FUNCTIONS = 4,
     SIM_FEEDS = SIM_PUSH + SIM_PULL + SIM_FUNCTIONS, /* in this order; the last: results */
+    SIM_FIRES = 1024,                                /* instants of a cron */
     SIM_OFFERS = 5,
     SIM_CALLS = 128
 };
@@ -53,6 +54,7 @@ typedef struct sim_event {
     uint32_t feed, key;             /* index of the feed; key 0: none */
     uint32_t result[SIM_FUNCTIONS]; /* the event a function makes of it; 0: none yet */
     uint32_t cause;                 /* of a result */
+    uint64_t position;              /* known durable there; 0: not yet */
     uint8_t handled, dead, other;   /* bits of functions: answered ok or drop; dead letter; settled
                                        by another owner of the partition */
     bool is_acked, is_reject, is_lost;
@@ -81,12 +83,16 @@ typedef struct sim_cursor {
 typedef struct sim_offer {
     uint32_t first, count; /* events */
     uint64_t ticket;
+    int64_t instant; /* of a cron: goes with it as its last fire */
     bool is_out, is_reject;
 } sim_offer;
 
 typedef struct sim_push {
-    bool exists, dedupes, is_stopped;
+    bool exists, dedupes, is_stopped, is_cron;
     uint64_t ticket, max_bytes;
+    int64_t last_fire; /* as the store knew it at the start; 0: never */
+    int64_t next_fire;
+    uint32_t fires[SIM_FIRES]; /* the event of each instant; 0: none yet */
     sim_offer offers[SIM_OFFERS];
     uint32_t count;
 } sim_push;
@@ -119,7 +125,8 @@ typedef struct sim_mail {
 } sim_mail;
 
 typedef struct sim_totals {
-    uint64_t runs, acked, lost, duplicates, allowed, cuts, kills, faults, stops, events, calls;
+    uint64_t runs, acked, lost, duplicates, allowed, cuts, kills, faults, stops, read_faults, fires,
+        events, calls;
     uint64_t corrupt, drift, broken, steps, full, drained_ms_max;
     uint64_t visited[SIM_POINTS];
 } sim_totals;
@@ -136,7 +143,8 @@ typedef struct sim {
     uint64_t now_ns, wake_ns, chance, ballast_bytes;
     int64_t real_us;
     uint32_t window, page_bytes;
-    uint64_t wal_max_bytes;
+    uint64_t wal_max_bytes, journal_max_bytes;
+    int64_t journal_keep_ms;
     uint64_t checkpoint_ns;
     sim_phase phase;
     /* what is told at a start */
@@ -159,6 +167,7 @@ typedef struct sim {
     uint64_t queued; /* units and reads the store has */
     uint64_t rejects_acked, rejects_dead;
     bool is_calm;             /* no more faults */
+    bool has_jumped;          /* the wall clock, by a year */
     bool is_over;             /* this life */
     bool is_told;             /* the rest of this life is not looked at */
     uint64_t acks, cut_after; /* actions until the cut; 0: none */

@@ -204,6 +204,14 @@ static void add_position(sim *s, uint32_t feed, const hr_batch *batch, uint32_t 
     }
     slot->event = event;
     slot->is_present = true;
+    sim_event *e = &s->events[event];
+    const sim_push *p = feed < SIM_PUSH ? &s->push[feed] : NULL;
+    bool is_once = p != NULL && (p->is_cron || (p->dedupes && !s->has_jumped));
+    if (is_once && e->position != 0 && e->position != position) { /* S16; one a fire */
+        sim_break(s, "e%u of feed %u stands at %llu and at %llu", event, feed,
+                  (unsigned long long)e->position, (unsigned long long)position);
+    }
+    e->position = position;
 }
 
 void sim_check_unit(sim *s, const hr_unit *unit) {
@@ -236,7 +244,8 @@ void sim_check_unit(sim *s, const hr_unit *unit) {
 
 static bool read(sim *s, hr_read *read) {
     fixture_read(s->store, read);
-    if (read->result != HR_OK && !hr_vfs_sim_is_cut(s->disk)) {
+    bool is_fault = hr_vfs_sim_is_cut(s->disk) || hr_vfs_sim_has_failed_read(s->disk);
+    if (read->result != HR_OK && !is_fault) {
         s->totals->corrupt++;
         sim_break(s, "the store cannot be read: %s", hr_code_meaning(read->result));
     }
@@ -361,6 +370,24 @@ static void check_acked(sim *s) {
     }
 }
 
+/* The event of an instant and the instant are durable together or not at all. */
+static void check_fires(sim *s, uint32_t feed) {
+    const sim_push *p = &s->push[feed];
+    uint32_t taken = 0;
+    for (uint32_t f = 0; f < SIM_FUNCTIONS; f++) {
+        taken |= s->functions[f].takes;
+    }
+    for (int64_t n = 1; n < SIM_FIRES && p->fires[n] != 0; n++) {
+        const sim_event *event = &s->events[p->fires[n]];
+        if (n <= p->last_fire && event->position == 0 && (taken >> feed & 1) != 0) {
+            lose(s, p->fires[n], "counts as fired and is in no journal for", 0);
+        } else if (n > p->last_fire && event->position != 0) {
+            sim_break(s, "feed %u: instant %lld is in the journal, the last fire is %lld", feed,
+                      (long long)n, (long long)p->last_fire);
+        }
+    }
+}
+
 void sim_check_start(sim *s, bool is_final) {
     bool can = true;
     for (uint32_t i = 0; can && i < SIM_FEEDS; i++) {
@@ -375,6 +402,11 @@ void sim_check_start(sim *s, bool is_final) {
         check_feed(s, i, is_final);
     }
     check_acked(s);
+    for (uint32_t i = 0; i < SIM_PUSH; i++) {
+        if (s->push[i].is_cron) {
+            check_fires(s, i);
+        }
+    }
     if (s->rejects_dead < s->rejects_acked) {
         s->lost += s->rejects_acked - s->rejects_dead;
         sim_break(s, "malformed inputs: %llu acknowledged, %llu dead letters",

@@ -238,11 +238,14 @@ void sim_step(sim *s, hr_input *input) {
 
 static void load_feed(void *data, uint32_t feed, const char *kind, const char *identity,
                       uint64_t next_position, uint64_t unsettled_bytes, int64_t last_fire_us) {
-    (void)kind, (void)identity, (void)last_fire_us;
+    (void)kind, (void)identity;
     sim *s = data;
     uint32_t at = sim_feed_index(s, feed);
     s->next[at] = next_position;
     s->unsettled[at] = unsettled_bytes;
+    if (at < SIM_PUSH) {
+        s->push[at].last_fire = last_fire_us == INT64_MIN ? 0 : last_fire_us;
+    }
 }
 
 static void load_checkpoint(void *data, uint32_t function, uint32_t feed, uint64_t low,
@@ -449,8 +452,8 @@ static hr_code open_store(sim *s, hr_error *err) {
     hr_store_options options = {.dir = s->dir,
                                 .vfs = "sim",
                                 .ballast_bytes = s->ballast_bytes,
-                                .journal_max_bytes = UINT64_MAX,
-                                .journal_keep_ms = -1,
+                                .journal_max_bytes = s->journal_max_bytes,
+                                .journal_keep_ms = s->journal_keep_ms,
                                 .dead_max_age_ms = -1,
                                 .page_bytes = s->page_bytes,
                                 .wal_max_bytes = s->wal_max_bytes,
@@ -477,7 +480,7 @@ bool sim_boot(sim *s) {
     code = code == HR_OK ? load(s, 0, &err) : code;
     if (code == HR_OK) {
         sim_check_start(s, false);
-        code = build(s, &err);
+        code = hr_vfs_sim_has_failed_read(s->disk) ? HR_E_STORE_IO : build(s, &err);
     }
     code = code == HR_OK ? hr_store_start(s->store, &err) : code;
     if (code != HR_OK || is_dead(s)) {
@@ -508,6 +511,7 @@ static void visit_call(sim *s) {
 
 void sim_end(sim *s) {
     s->cut_after = 0;
+    s->totals->read_faults += hr_vfs_sim_has_failed_read(s->disk) ? 1 : 0;
     bool was_cut = hr_vfs_sim_is_cut(s->disk);
     if (was_cut || s->store == NULL) {
         visit_call(s);
@@ -554,6 +558,7 @@ void sim_end(sim *s) {
     }
     hr_vfs_sim_cut_at(s->disk, 0);
     hr_vfs_sim_fail_at(s->disk, 0);
+    hr_vfs_sim_fail_read(s->disk, 0);
 }
 
 /* Triggers are quiet, what runs may end, what is settled is committed. */

@@ -125,11 +125,12 @@ static uint64_t print_points(const sim_totals *t, bool *out_all_named) {
 
 static void report(const char *what, const sim_totals *t) {
     fprintf(stderr,
-            "%s: seeds %llu, cuts %llu, kills %llu, I/O errors %llu, stops %llu, full disks %llu, "
+            "%s: seeds %llu, cuts %llu, kills %llu, I/O errors %llu (in a read %llu), stops %llu, "
+            "full disks %llu, "
             "events %llu, acked %llu, calls %llu, lost %llu, duplicates %llu (allowed %llu), "
             "corrupt %llu, drift %llu, broken seeds %llu, longest drain %.1f s\n",
-            what, (llu)t->runs, (llu)t->cuts, (llu)t->kills, (llu)t->faults, (llu)t->stops,
-            (llu)t->full, (llu)t->events, (llu)t->acked, (llu)t->calls, (llu)t->lost,
+            what, (llu)t->runs, (llu)t->cuts, (llu)t->kills, (llu)t->faults, (llu)t->read_faults,
+            (llu)t->stops, (llu)t->full, (llu)t->events, (llu)t->acked, (llu)t->calls, (llu)t->lost,
             (llu)t->duplicates, (llu)t->allowed, (llu)t->corrupt, (llu)t->drift, (llu)t->broken,
             (double)t->drained_ms_max / 1000);
 }

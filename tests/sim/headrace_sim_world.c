@@ -136,6 +136,8 @@ void sim_world(sim *s) {
         s->push[i] = (sim_push){.exists = true,
                                 .dedupes = sim_chance(s, 2) == 0,
                                 .max_bytes = sim_chance(s, 4) == 0 ? 32 << 10 : 1u << 30};
+        s->push[i].is_cron = i > 0 && sim_chance(s, 3) == 0;
+        s->push[i].dedupes = s->push[i].dedupes && !s->push[i].is_cron;
     }
     for (uint32_t i = 0; i < pulls; i++) {
         s->pull[i].exists = true;
@@ -155,6 +157,8 @@ void sim_world(sim *s) {
     }
     s->window = sim_chance(s, 2) == 0 ? 0 : 8;
     s->checkpoint_ns = sim_chance(s, 2) == 0 ? 0 : 10000000;
+    s->journal_max_bytes = sim_chance(s, 4) == 0 ? 8 << 10 : UINT64_MAX;
+    s->journal_keep_ms = sim_chance(s, 8) == 0 ? 1000 : -1;
     s->wal_max_bytes = (sim_chance(s, 4) == 0 ? 8 : 64) * (uint64_t)s->page_bytes;
     s->now_ns = 1000000000;
     s->real_us = INT64_C(1767225600000000);
@@ -189,17 +193,38 @@ static void send(sim *s, uint32_t index, sim_offer *offer) {
     for (uint32_t i = 0; i < offer->count; i++) {
         sim_pack(s, offer->first + i, 0, &builder);
     }
+    hr_row fire = {.kind = HR_ROW_FIRE, .feed = feed, .due_ms = offer->instant};
     hr_input input = {.kind = HR_IN_OFFER,
                       .offer = {.feed = feed,
                                 .ticket = offer->ticket,
+                                .rows = &fire,
+                                .row_count = p->is_cron ? 1 : 0,
                                 .take_batch = hr_builder_finish(&builder, feed, s->real_us)}};
     hr_builder_fini(&builder);
     sim_step(s, &input);
 }
 
+/* The next instant of a cron, one at a time; an instant that was never durable comes again. */
+static void fire(sim *s, uint32_t index) {
+    sim_push *p = &s->push[index];
+    if (p->count > 0 || p->next_fire >= SIM_FIRES) {
+        return;
+    }
+    uint32_t *event = &p->fires[p->next_fire];
+    *event = *event == 0 ? sim_event_add(s, index, 0) : *event;
+    s->totals->fires++;
+    sim_offer *offer = &p->offers[p->count++];
+    *offer = (sim_offer){.first = *event, .count = 1, .instant = p->next_fire++};
+    send(s, index, offer);
+}
+
 void sim_offer_new(sim *s) {
     uint32_t index = 0;
     sim_push *p = any_push(s, &index);
+    if (p->is_cron) {
+        fire(s, index);
+        return;
+    }
     if (p->count == SIM_OFFERS || (p->is_stopped && sim_chance(s, 4) > 0)) {
         return;
     }
@@ -231,6 +256,8 @@ void sim_sources_restart(sim *s) {
         sim_push *p = &s->push[i];
         p->ticket = 0;
         p->is_stopped = false;
+        p->next_fire = p->last_fire + 1;
+        p->count = p->is_cron ? 0 : p->count;
         for (uint32_t k = 0; k < p->count; k++) {
             p->offers[k].is_out = false;
         }
@@ -255,7 +282,7 @@ static void acknowledge(sim *s, sim_push *p, uint64_t up_to) {
             s->acked += s->events[offer->first + k].is_acked ? 0 : 1;
             s->events[offer->first + k].is_acked = true;
         }
-        if (!offer->is_reject && !s->is_calm && sim_chance(s, 16) == 0) {
+        if (!offer->is_reject && !p->is_cron && !s->is_calm && sim_chance(s, 16) == 0) {
             p->offers[kept] = *offer; /* the answer is lost on its way: it sends again */
             p->offers[kept++].is_out = false;
         }

@@ -45,7 +45,7 @@ struct hr_vfs_sim {
     uint64_t chance, calls, cut_at, fail_at, room, ballast_bytes;
     uint64_t read_in; /* reads until one fails */
     char *lie, *ballast_path;
-    bool is_cut, is_kill;
+    bool is_cut, is_kill, has_failed_read;
     int cut_call;
 };
 
@@ -290,6 +290,7 @@ static int file_read(sqlite3_file *base, void *out, int size, sqlite3_int64 at) 
         return SQLITE_IOERR_READ;
     }
     if (file->sim->read_in > 0 && --file->sim->read_in == 0) {
+        file->sim->has_failed_read = true;
         return SQLITE_IOERR_CORRUPTFS;
     }
     there = there < want ? there : want;
@@ -518,7 +519,7 @@ void hr_vfs_sim_reset(hr_vfs_sim *sim, uint64_t seed) {
     }
     sim->chance = seed;
     sim->calls = sim->cut_at = sim->fail_at = sim->read_in = 0;
-    sim->is_cut = sim->is_kill = false;
+    sim->is_cut = sim->is_kill = sim->has_failed_read = false;
     sqlite3_test_control(SQLITE_TESTCTRL_PRNG_SEED, (int)(seed | 1), NULL);
     hr_vfs_sim_set_room(sim, UINT64_MAX, NULL, 0);
     hr_vfs_sim_lie(sim, NULL);
@@ -611,16 +612,21 @@ void hr_vfs_sim_restart(hr_vfs_sim *sim) {
             survive(sim, &sim->files[i]);
         }
     }
-    sim->is_cut = sim->is_kill = false;
-    sim->cut_at = sim->fail_at = 0;
+    sim->is_cut = sim->is_kill = sim->has_failed_read = false;
+    sim->cut_at = sim->fail_at = sim->read_in = 0;
 }
 
 void hr_vfs_sim_fail_at(hr_vfs_sim *sim, uint64_t call) {
     sim->fail_at = call == 0 ? 0 : sim->calls + call;
 }
 
+bool hr_vfs_sim_has_failed_read(const hr_vfs_sim *sim) {
+    return sim->has_failed_read;
+}
+
 void hr_vfs_sim_fail_read(hr_vfs_sim *sim, uint64_t read) {
     sim->read_in = read;
+    sim->has_failed_read = false;
 }
 
 void hr_vfs_sim_lie(hr_vfs_sim *sim, const char *suffix) {

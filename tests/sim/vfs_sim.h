@@ -57,6 +57,7 @@ void hr_vfs_sim_fail_at(hr_vfs_sim *sim, uint64_t call);
 
 /* The read-th read (1: the next) fails as SQLite's own VFS tells EIO, once; 0: none. */
 void hr_vfs_sim_fail_read(hr_vfs_sim *sim, uint64_t read);
+bool hr_vfs_sim_has_failed_read(const hr_vfs_sim *sim); /* since that call */
 
 /* Files whose name ends so say yes to a sync and do nothing. NULL: all are honest. */
 void hr_vfs_sim_lie(hr_vfs_sim *sim, const char *suffix);
