@@ -12,9 +12,9 @@
 #include <unistd.h>
 
 static const hr_verb *const verbs[] = {
-    &hr_verb_demo,       &hr_verb_emit,   &hr_verb_run,    &hr_verb_check, &hr_verb_reload,
-    &hr_verb_status,     &hr_verb_tap,    &hr_verb_trace,  &hr_verb_logs,  &hr_verb_dlq,
-    &hr_verb_checkpoint, &hr_verb_schema, &hr_verb_version};
+    &hr_verb_demo,       &hr_verb_emit,    &hr_verb_run,    &hr_verb_check,  &hr_verb_reload,
+    &hr_verb_status,     &hr_verb_tap,     &hr_verb_trace,  &hr_verb_logs,   &hr_verb_dlq,
+    &hr_verb_checkpoint, &hr_verb_recover, &hr_verb_schema, &hr_verb_version};
 enum { VERBS = sizeof verbs / sizeof *verbs };
 
 static const hr_option everywhere[] = {

@@ -56,6 +56,6 @@ char *hr_args_state(const hr_args *args, bool *out_is_guess);
 
 extern const hr_verb hr_verb_run, hr_verb_check, hr_verb_demo, hr_verb_emit, hr_verb_status,
     hr_verb_tap, hr_verb_trace, hr_verb_logs, hr_verb_dlq, hr_verb_checkpoint, hr_verb_schema,
-    hr_verb_version, hr_verb_reload;
+    hr_verb_version, hr_verb_reload, hr_verb_recover;
 
 #endif

@@ -39,6 +39,17 @@ static hr_code run_named(hr_store *store, const char *text, const char *name, co
     return code;
 }
 
+hr_code hr_store_make_journal(hr_store *store, uint32_t feed) {
+    sqlite3_stmt *table = hr_store_prepare(
+        store,
+        "CREATE TABLE journal_%u (pos INTEGER PRIMARY KEY, sum INTEGER NOT NULL,"
+        " target INTEGER NOT NULL DEFAULT 0, at_ms INTEGER NOT NULL, bytes BLOB NOT NULL)",
+        feed);
+    hr_code code = hr_store_run(store, table);
+    sqlite3_finalize(table);
+    return code;
+}
+
 static hr_code make_feed(hr_store *store, feed_request *request) {
     hr_code code = run_named(store,
                              "INSERT INTO feed (identity, kind, epoch)"
@@ -48,14 +59,7 @@ static hr_code make_feed(hr_store *store, feed_request *request) {
     if (code != HR_OK || strcmp(request->kind, "pull") == 0) {
         return code;
     }
-    sqlite3_stmt *table = hr_store_prepare(
-        store,
-        "CREATE TABLE journal_%u (pos INTEGER PRIMARY KEY, sum INTEGER NOT NULL,"
-        " target INTEGER NOT NULL DEFAULT 0, at_ms INTEGER NOT NULL, bytes BLOB NOT NULL)",
-        request->feed);
-    code = hr_store_run(store, table);
-    sqlite3_finalize(table);
-    return code;
+    return hr_store_make_journal(store, request->feed);
 }
 
 static hr_code write_feed(hr_store *store, feed_request *request, hr_error *err) {

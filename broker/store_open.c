@@ -151,7 +151,7 @@ static int note_wal(void *data, sqlite3 *db, const char *name, int frames) {
     (void)name;
     hr_store *store = data;
     store->wal_frames = frames;
-    hr_store_mark(store, frames);
+    hr_store_mark(store, (uint32_t)frames, false);
     return SQLITE_OK;
 }
 

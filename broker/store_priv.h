@@ -198,10 +198,19 @@ hr_code hr_store_check_wal(const hr_store *store, hr_error *err);
  * behind it would go with it when the power does. Written over itself it is durable before anything
  * is built on it: all of the WAL, and the page of the file that the WAL never held. */
 hr_code hr_store_renew(const hr_store *store, const char *suffix, int64_t most, hr_error *err);
-/* After a commit: so many frames of the WAL are durable. */
-void hr_store_mark(hr_store *store, int frames);
+/* After a commit: so many frames of the WAL are durable; is_moved: and all of them are in the file.
+ */
+void hr_store_mark(hr_store *store, uint32_t frames, bool is_moved);
+typedef struct store_wal_mark {
+    uint32_t salt[2], frames; /* frames 0: there is none */
+    bool is_moved;
+} store_wal_mark;
+void hr_wal_read_mark(hr_slice bytes, store_wal_mark *out);
 /* Closes the mark; is_over: deletes it, since the WAL goes. false: it may still be there. */
 bool hr_store_unmark(hr_store *store, bool is_over);
+
+/* store_names.c */
+hr_code hr_store_make_journal(hr_store *store, uint32_t feed);
 
 /* store_sql.c */
 /* What the sum of a journal row is made of: the bytes and where they belong. */

@@ -328,11 +328,15 @@ bool hr_store_ages(const hr_store *store) {
 void hr_store_checkpoint(hr_store *store) {
     HR_CRASH_POINT("store.checkpoint");
     for (int tries = 0; !store->has_failed && tries < 2; tries++) {
+        int all = 0, moved = 0;
         int result =
-            sqlite3_wal_checkpoint_v2(store->db, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
+            sqlite3_wal_checkpoint_v2(store->db, NULL, SQLITE_CHECKPOINT_PASSIVE, &all, &moved);
         hr_code code = result == SQLITE_OK ? HR_OK : hr_store_fault(store, result);
         if (code == HR_OK) {
             store->wal_frames = 0;
+            if (all > 0 && all == moved) {
+                hr_store_mark(store, (uint32_t)all, true);
+            }
             HR_CRASH_POINT("store.checkpointed");
             return;
         }

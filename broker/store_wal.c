@@ -15,7 +15,7 @@
 #include "core/memory.h"
 
 enum {
-    MARK_BYTES = 24,
+    MARK_BYTES = 28, /* magic, salts, frames, is_moved, sum */
     MARK_MAGIC = 0x48524d4b,
     WAL_MAGIC = 0x377f0682, /* + 1: its checksums are over big-endian words */
     WAL_VERSION = 3007000,
@@ -116,29 +116,34 @@ hr_code hr_store_renew(const hr_store *store, const char *suffix, int64_t most, 
 
 /* ---- the mark ---- */
 
-typedef struct mark {
-    uint32_t salt[2], frames; /* frames 0: none */
-} mark;
+void hr_wal_read_mark(hr_slice bytes, store_wal_mark *out) {
+    *out = (store_wal_mark){0};
+    if (bytes.size < MARK_BYTES || get_u32(bytes.bytes) != MARK_MAGIC) {
+        return;
+    }
+    uint64_t sum = hr_hash(hr_slice_of(bytes.bytes, MARK_BYTES - 8));
+    uint64_t said = (uint64_t)get_u32(bytes.bytes + 20) << 32 | get_u32(bytes.bytes + 24);
+    if (sum == said) {
+        *out = (store_wal_mark){.salt = {get_u32(bytes.bytes + 4), get_u32(bytes.bytes + 8)},
+                                .frames = get_u32(bytes.bytes + 12),
+                                .is_moved = get_u32(bytes.bytes + 16) != 0};
+    }
+}
 
-static void read_mark(const hr_store *store, mark *out) {
+static void read_mark(const hr_store *store, store_wal_mark *out) {
     uint8_t bytes[MARK_BYTES] = {0};
     char *name = file_name(store, "-mark");
     sqlite3_file *file = NULL;
-    *out = (mark){0};
+    *out = (store_wal_mark){0};
     if (open_file(store, name, 0, &file) == SQLITE_OK && file != NULL &&
         file->pMethods->xRead(file, bytes, MARK_BYTES, 0) == SQLITE_OK) {
-        uint64_t sum = hr_hash(hr_slice_of(bytes, MARK_BYTES - 8));
-        uint64_t said = (uint64_t)get_u32(bytes + 16) << 32 | get_u32(bytes + 20);
-        if (sum == said && get_u32(bytes) == MARK_MAGIC) {
-            *out = (mark){.salt = {get_u32(bytes + 4), get_u32(bytes + 8)},
-                          .frames = get_u32(bytes + 12)};
-        }
+        hr_wal_read_mark(hr_slice_of(bytes, MARK_BYTES), out);
     }
     close_file(file);
     hr_free(name);
 }
 
-void hr_store_mark(hr_store *store, int frames) {
+void hr_store_mark(hr_store *store, uint32_t frames, bool is_moved) {
     sqlite3_file *wal = NULL;
     uint8_t bytes[MARK_BYTES];
     sqlite3_file_control(store->db, "main", SQLITE_FCNTL_JOURNAL_POINTER, &wal);
@@ -153,11 +158,12 @@ void hr_store_mark(hr_store *store, int frames) {
         }
     }
     put_u32(bytes, MARK_MAGIC);
-    put_u32(bytes + 12, (uint32_t)frames);
+    put_u32(bytes + 12, frames);
+    put_u32(bytes + 16, is_moved ? 1 : 0);
     uint64_t sum = hr_hash(hr_slice_of(bytes, MARK_BYTES - 8));
-    put_u32(bytes + 16, (uint32_t)(sum >> 32));
-    put_u32(bytes + 20, (uint32_t)sum);
     HR_CRASH_POINT("mark.write");
+    put_u32(bytes + 20, (uint32_t)(sum >> 32));
+    put_u32(bytes + 24, (uint32_t)sum);
     int result = store->mark->pMethods->xWrite(store->mark, bytes, MARK_BYTES, 0);
     if (result != SQLITE_OK && result != SQLITE_FULL) { /* full: an old mark is true as well */
         hr_store_fault(store, result);                  /* for its words */
@@ -317,7 +323,7 @@ static hr_code damaged(const hr_store *store, const char *what, uint64_t at, hr_
 }
 
 /* Does it hold all that it must? */
-static hr_code judge(const hr_store *store, const scan *s, const mark *m, bool is_empty,
+static hr_code judge(const hr_store *store, const scan *s, const store_wal_mark *m, bool is_empty,
                      hr_error *err) {
     bool is_marked =
         s->head.is_whole && s->head.salt[0] == m->salt[0] && s->head.salt[1] == m->salt[1];
@@ -332,6 +338,9 @@ static hr_code judge(const hr_store *store, const scan *s, const mark *m, bool i
     if (s->exists && !s->head.is_whole && (m->frames > 0 || s->later > 0)) {
         return damaged(store, "is damaged", 0, err);
     }
+    if (is_marked && m->is_moved) {
+        return HR_OK; /* all of it is in the file */
+    }
     if (s->later > 1 || (is_marked && s->frames < m->frames)) {
         return damaged(store, "is damaged or was cut", s->broken_at, err);
     }
@@ -345,6 +354,14 @@ static hr_code judge(const hr_store *store, const scan *s, const mark *m, bool i
                        store->path);
     }
     return HR_OK;
+}
+
+/* The file holds all of the WAL, and newer than what is left of it: SQLite must not read that. */
+static int drop_wal(const hr_store *store, sqlite3_file *file) {
+    hr_log(HR_LOG_WARN, "store", "'%s-wal' is damaged and goes: all of it is in the file already",
+           store->path);
+    int result = file->pMethods->xTruncate(file, 0);
+    return result == SQLITE_OK ? file->pMethods->xSync(file, SQLITE_SYNC_NORMAL) : result;
 }
 
 /* What SQLite will not read goes now, so that it is never taken for later commits. */
@@ -373,7 +390,7 @@ hr_code hr_store_check_wal(const hr_store *store, hr_error *err) {
     char *name = file_name(store, "-wal");
     sqlite3_file *file = NULL;
     scan s = {.page_bytes = store->options.page_bytes};
-    mark m = {0};
+    store_wal_mark m = {0};
     bool is_empty = false;
     hr_code code = HR_OK;
     int result = open_file(store, name, 0, &file);
@@ -387,7 +404,12 @@ hr_code hr_store_check_wal(const hr_store *store, hr_error *err) {
         read_mark(store, &m);
         code = judge(store, &s, &m, is_empty, err);
     }
-    if (code == HR_OK && result == SQLITE_OK && s.head.is_whole && s.has_tail) {
+    bool is_spent = m.is_moved && s.head.is_whole && s.frames < m.frames &&
+                    s.head.salt[0] == m.salt[0] && s.head.salt[1] == m.salt[1];
+    if (code == HR_OK && result == SQLITE_OK && is_spent) {
+        result = drop_wal(store, file);
+        s.frames = 0;
+    } else if (code == HR_OK && result == SQLITE_OK && s.head.is_whole && s.has_tail) {
         result = cut_tail(store, file, &s);
     }
     close_file(file);

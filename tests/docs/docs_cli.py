@@ -93,7 +93,7 @@ def verbs(program):
 
 def check_words(program):
     names = verbs(program)
-    assert {"run", "check", "emit", "status", "tap", "trace", "logs", "dlq", "checkpoint",
+    assert {"run", "check", "emit", "status", "tap", "trace", "logs", "dlq", "checkpoint", "recover",
             "demo"} <= set(names), names
     for name in names:
         text = Line(program, "help", name).ends(OK, f"^headrace {name}").out
@@ -262,6 +262,27 @@ def check_restart(daemon):
     print("ok trace and status tell the same after kill -9 and a start", flush=True)
 
 
+def check_recover(program, daemon, state, folder):
+    """A state that is whole comes through whole; a running daemon's is left alone."""
+    saved = folder / "saved"
+    words = ("recover", "--state", state, "--to", saved)
+    Line(program, *words).ends(FAILED, "a daemon runs on '.*': stop it first")
+    before = sum(function["pending"] for function in daemon.ask("status")["functions"])
+    daemon.stop()
+    told = json.loads(Line(program, *words, "--json").ends(OK).out)
+    assert told["lost"] == [] and told["notes"] == [] and told["tables"]["function"] > 0, told
+    Line(program, *words).ends(FAILED, "holds a state already")
+    Line(program, "recover", "--state", folder / "nowhere", "--to", folder / "new").ends(
+        FAILED, "holds no state")
+    state.rename(folder / "old")
+    saved.rename(state)
+    daemon.start()
+    after = daemon.ask("status")["functions"]
+    assert sum(function["pending"] for function in after) == before > 0, after
+    assert all(function["drift"] == 0 for function in after), after
+    print("ok recover saves a state, and only one that nobody uses", flush=True)
+
+
 def main():
     program = os.path.abspath(sys.argv[1])
     with tempfile.TemporaryDirectory() as name:
@@ -275,6 +296,7 @@ def main():
             check_pages(program, daemon, state)
             check_asking(program, daemon, state)
             check_restart(daemon)
+            check_recover(program, daemon, state, folder)
 
 
 if __name__ == "__main__":

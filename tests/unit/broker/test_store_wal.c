@@ -40,7 +40,8 @@ static void save(const char *dir, const char *name, const hr_buffer *bytes) {
     char *path = hr_format("%s/%s", dir, name);
     FILE *file = fopen(path, "wb");
     assert_non_null(file);
-    assert_int_equal(fwrite(bytes->bytes, 1, bytes->size, file), bytes->size);
+    size_t wrote = bytes->size == 0 ? 0 : fwrite(bytes->bytes, 1, bytes->size, file);
+    assert_int_equal(wrote, bytes->size);
     fclose(file);
     hr_free(path);
 }
