@@ -153,7 +153,8 @@ void hr_store_mark(hr_store *store, uint32_t frames, bool is_moved) {
     }
     if (store->mark == NULL) {
         store->mark_name = store->mark_name == NULL ? file_name(store, "-mark") : store->mark_name;
-        if (open_file(store, store->mark_name, SQLITE_OPEN_CREATE, &store->mark) != SQLITE_OK) {
+        if (open_file(store, store->mark_name, SQLITE_OPEN_CREATE, &store->mark) != SQLITE_OK ||
+            store->mark == NULL) {
             return; /* no room */
         }
     }
