@@ -52,7 +52,11 @@ static int open_file(const hr_store *store, const char *name, int flags, sqlite3
         return result;
     }
     sqlite3_file *file = hr_alloc((size_t)vfs->szOsFile);
-    result = vfs->xOpen(vfs, name, file, flags | SQLITE_OPEN_READWRITE | SQLITE_OPEN_WAL, NULL);
+    int got = 0;
+    result = vfs->xOpen(vfs, name, file, flags | SQLITE_OPEN_READWRITE | SQLITE_OPEN_WAL, &got);
+    if (result == SQLITE_OK && (got & SQLITE_OPEN_READONLY) != 0) {
+        result = SQLITE_CANTOPEN; /* its second try, where writing was refused */
+    }
     if (result == SQLITE_OK) {
         *out_file = file;
         return SQLITE_OK;
