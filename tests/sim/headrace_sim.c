@@ -111,8 +111,10 @@ static void something(sim *s, bool *is_full) {
         sim_deliver(s, pull, 1 + (uint32_t)sim_chance(s, 6));
     } else if (dice < 174 && has_pull) {
         sim_rebalance(s, pull);
-    } else if (dice < 176) {
+    } else if (dice < 175) {
         change_room(s);
+    } else if (dice < 176) {
+        sim_replay(s);
     } else if (dice < (*is_full ? 179 : 177)) {
         fill_disk(s, is_full);
     } else if (dice >= 180) {

@@ -16,8 +16,11 @@ enum {
     SIM_PUSH = 3,
     SIM_PULL = 2,
     SIM_FUNCTIONS = 4,
-    SIM_FEEDS = SIM_PUSH + SIM_PULL + SIM_FUNCTIONS, /* in this order; the last: results */
-    SIM_FIRES = 1024,                                /* instants of a cron */
+    SIM_RESULTS = SIM_PUSH + SIM_PULL,
+    SIM_INJECT = SIM_RESULTS + SIM_FUNCTIONS, /* replays of a function's dead letters */
+    SIM_FEEDS = SIM_INJECT + SIM_FUNCTIONS,   /* in this order */
+    SIM_REPLAYS = 256,
+    SIM_FIRES = 1024, /* instants of a cron */
     SIM_OFFERS = 5,
     SIM_CALLS = 128
 };
@@ -54,6 +57,7 @@ typedef struct sim_event {
     uint32_t feed, key;             /* index of the feed; key 0: none */
     uint32_t result[SIM_FUNCTIONS]; /* the event a function makes of it; 0: none yet */
     uint32_t cause;                 /* of a result */
+    uint64_t letter;                /* of a replay: the dead letter it ends */
     uint64_t position;              /* known durable there; 0: not yet */
     uint8_t handled, dead, other;   /* bits of functions: answered ok or drop; dead letter; settled
                                        by another owner of the partition */
@@ -126,7 +130,7 @@ typedef struct sim_mail {
 
 typedef struct sim_totals {
     uint64_t runs, acked, lost, duplicates, allowed, cuts, kills, faults, stops, read_faults, fires,
-        events, calls;
+        replays, events, calls;
     uint64_t corrupt, drift, broken, steps, full, drained_ms_max;
     uint64_t visited[SIM_POINTS];
 } sim_totals;
@@ -166,7 +170,10 @@ typedef struct sim {
     sim_mail *mail, **mail_end;
     uint64_t queued; /* units and reads the store has */
     uint64_t rejects_acked, rejects_dead;
-    bool is_calm;             /* no more faults */
+    bool is_calm;                 /* no more faults */
+    bool has_replays;             /* letters are replayed and dropped */
+    uint64_t ending[SIM_REPLAYS]; /* letters: asked for in this life */
+    uint32_t ending_count;
     bool has_jumped;          /* the wall clock, by a year */
     bool is_over;             /* this life */
     bool is_told;             /* the rest of this life is not looked at */
@@ -192,6 +199,7 @@ void sim_world(sim *s); /* made by the seed */
 void sim_offer_new(sim *s);
 void sim_offer_again(sim *s);
 void sim_answer(sim *s, uint32_t index);
+void sim_replay(sim *s); /* somebody replays or drops a dead letter */
 void sim_produce(sim *s, uint32_t pull, uint32_t count);
 void sim_deliver(sim *s, uint32_t pull, uint32_t max);
 void sim_rebalance(sim *s, uint32_t pull);

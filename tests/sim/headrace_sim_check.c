@@ -277,8 +277,23 @@ static bool read_journal(sim *s, uint32_t feed) {
     return true;
 }
 
+/* A letter is replayed when its event is durable, and only then. */
+static void check_letter(sim *s, const hr_row *letter) {
+    uint32_t durable = 0;
+    for (uint32_t e = 1; e <= s->event_count && !s->has_jumped; e++) {
+        bool is_its = s->events[e].letter == letter->position && s->events[e].feed >= SIM_INJECT;
+        durable += is_its && s->events[e].position != 0 ? 1 : 0;
+    }
+    if (s->has_jumped || (letter->state == HR_DEAD_REPLAYED) == (durable == 1)) {
+        return;
+    }
+    sim_break(s, "dead letter %llu is in state %u, of its replays %u are durable",
+              (unsigned long long)letter->position, letter->state, durable);
+    s->lost += durable == 0 ? 1 : 0;
+}
+
 static bool read_dead(sim *s) {
-    hr_read dead = {.kind = HR_READ_DEAD, .max = 1u << 20};
+    hr_read dead = {.kind = HR_READ_DEAD, .max = 1u << 20, .states = 7};
     bool is_read = read(s, &dead);
     s->rejects_dead = 0;
     for (size_t i = 0; is_read && i < dead.found_count; i++) {
@@ -286,6 +301,9 @@ static bool read_dead(sim *s) {
         if (found->row.function == 0) {
             s->rejects_dead++;
             continue;
+        }
+        if (s->has_replays) {
+            check_letter(s, &found->row);
         }
         uint8_t bit = (uint8_t)(1u << sim_function_index(s, found->row.function));
         sim_slot *slot =
@@ -421,6 +439,9 @@ void sim_check_start(sim *s, bool is_final) {
 static bool is_owed(const sim *s, const sim_event *event) {
     if (event->feed < SIM_PUSH + SIM_PULL) {
         return !event->is_reject && (event->is_acked || is_pull(event->feed));
+    }
+    if (event->feed >= SIM_INJECT) {
+        return event->position != 0;
     }
     const sim_event *cause = &s->events[event->cause];
     return ((cause->dead | cause->other) >> (event->feed - SIM_PUSH - SIM_PULL) & 1) == 0;

@@ -160,7 +160,8 @@ static void cancel(sim *s, const hr_call *call) {
 static void act_on(sim *s, const hr_action *act) {
     switch (act->kind) {
     case HR_DO_COMMIT:
-        if (s->mutant == SIM_ACKS_EARLY && (act->unit->flags & HR_UNIT_INTAKE) != 0) {
+        if (s->mutant == SIM_ACKS_EARLY && (act->unit->flags & HR_UNIT_INTAKE) != 0 &&
+            sim_feed_index(s, act->unit->feed) < SIM_PUSH) {
             hr_action early = {.kind = HR_DO_DURABLE, .feed = act->unit->feed};
             early.ticket.last = s->push[sim_feed_index(s, act->unit->feed)].ticket;
             sim_source_told(s, &early);
@@ -300,6 +301,9 @@ static bool feed_is_used(const sim *s, uint32_t feed) {
     if (feed < SIM_PUSH) {
         return s->push[feed].exists;
     }
+    if (feed >= SIM_INJECT) {
+        return s->has_replays && s->functions[feed - SIM_INJECT].exists;
+    }
     feed -= SIM_PUSH;
     return feed < SIM_PULL ? s->pull[feed].exists : s->functions[feed - SIM_PULL].has_takers;
 }
@@ -366,6 +370,7 @@ static hr_code add_journal(sim *s, uint32_t feed, hr_error *err) {
                              .unsettled_bytes = s->unsettled[feed],
                              .max_bytes = 1u << 30,
                              .has_hops = feed >= SIM_PUSH,
+                             .has_replays = feed >= SIM_INJECT,
                              .counters = s->counters[SIM_FUNCTIONS][feed]};
     if (feed < SIM_PUSH) {
         policy.max_bytes = s->push[feed].max_bytes;
@@ -475,6 +480,7 @@ bool sim_boot(sim *s) {
     s->is_over = s->is_told = false;
     s->mail_end = &s->mail;
     s->queued = 0;
+    s->ending_count = 0;
     s->wake_ns = UINT64_MAX;
     hr_code code = open_store(s, &err);
     code = code == HR_OK ? load(s, 0, &err) : code;

@@ -127,12 +127,13 @@ static void report(const char *what, const sim_totals *t) {
     fprintf(stderr,
             "%s: seeds %llu, cuts %llu, kills %llu, I/O errors %llu (in a read %llu), stops %llu, "
             "full disks %llu, "
+            "fires %llu, replays %llu, "
             "events %llu, acked %llu, calls %llu, lost %llu, duplicates %llu (allowed %llu), "
             "corrupt %llu, drift %llu, broken seeds %llu, longest drain %.1f s\n",
             what, (llu)t->runs, (llu)t->cuts, (llu)t->kills, (llu)t->faults, (llu)t->read_faults,
-            (llu)t->stops, (llu)t->full, (llu)t->events, (llu)t->acked, (llu)t->calls, (llu)t->lost,
-            (llu)t->duplicates, (llu)t->allowed, (llu)t->corrupt, (llu)t->drift, (llu)t->broken,
-            (double)t->drained_ms_max / 1000);
+            (llu)t->stops, (llu)t->full, (llu)t->fires, (llu)t->replays, (llu)t->events,
+            (llu)t->acked, (llu)t->calls, (llu)t->lost, (llu)t->duplicates, (llu)t->allowed,
+            (llu)t->corrupt, (llu)t->drift, (llu)t->broken, (double)t->drained_ms_max / 1000);
 }
 
 static void add(sim_totals *to, const sim_totals *more) {

@@ -124,7 +124,8 @@ static void make_function(sim *s, uint32_t index) {
         f->takes |= 1u << (SIM_PUSH + SIM_PULL + from);
         s->functions[from].has_takers = true;
     }
-    if (f->takes == 0 || index == 0) {
+    f->takes |= s->has_replays ? 1u << (SIM_INJECT + index) : 0;
+    if ((f->takes & ((1u << SIM_INJECT) - 1)) == 0 || index == 0) {
         f->takes |= 1; /* the first trigger */
     }
 }
@@ -143,6 +144,7 @@ void sim_world(sim *s) {
         s->pull[i].exists = true;
         sim_slot_at(&s->feeds[SIM_PUSH + i], 0); /* positions begin at 1 */
     }
+    s->has_replays = sim_chance(s, 3) == 0;
     for (uint32_t i = 0; i < functions; i++) {
         make_function(s, i);
     }
@@ -341,6 +343,70 @@ void sim_source_told(sim *s, const hr_action *act) {
     } else if (act->kind == HR_DO_REVOKED) {
         p->is_owned = p->is_revoking = false;
     }
+}
+
+/* ---- dead letters ---- */
+
+static bool is_ending(sim *s, uint64_t letter) {
+    uint32_t i = 0;
+    while (i < s->ending_count && s->ending[i] != letter) {
+        i++;
+    }
+    return i < s->ending_count;
+}
+
+/* As hr_engine_replay() and hr_engine_drop(): the letter ends in the unit that appends its event.
+ */
+static void end_letter(sim *s, const hr_row *letter) {
+    uint32_t f = sim_function_index(s, letter->function), feed = SIM_INJECT + f;
+    bool is_drop = sim_chance(s, 3) == 0;
+    s->ending[s->ending_count++] = letter->position;
+    s->totals->replays++;
+    hr_row end = {.kind = HR_ROW_DEAD_END,
+                  .position = letter->position,
+                  .state = is_drop ? HR_DEAD_DROPPED : HR_DEAD_REPLAYED,
+                  .at_ms = s->real_us / 1000};
+    hr_builder builder = {0};
+    if (!is_drop) {
+        uint32_t event = sim_event_add(s, feed, (uint32_t)sim_chance(s, 5));
+        s->events[event].letter = letter->position;
+        sim_pack(s, event, 0, &builder);
+    }
+    hr_input input = {
+        .kind = HR_IN_OFFER,
+        .offer = {.feed = s->feeds[feed].id,
+                  .take_batch = hr_builder_finish(&builder, s->feeds[feed].id, s->real_us),
+                  .rows = &end,
+                  .row_count = 1}};
+    hr_builder_fini(&builder);
+    sim_say(s, is_drop ? "drop" : "replay", feed, letter->position, 0, 0);
+    hr_dispatch_dead_ended(s->dispatch, 1);
+    sim_step(s, &input);
+}
+
+static void read_ended(hr_read *read) {
+    *(bool *)read->data = true;
+}
+
+void sim_replay(sim *s) {
+    bool is_done = false;
+    hr_read dead = {.kind = HR_READ_DEAD, .max = 16, .done = read_ended, .data = &is_done};
+    if (!s->has_replays || s->ending_count == SIM_REPLAYS) {
+        return;
+    }
+    hr_store_read(s->store, &dead);
+    for (int i = 0; i < 1000 && !is_done; i++) {
+        sim_turn(s);
+    }
+    HR_ASSERT(is_done);
+    for (size_t i = 0; dead.result == HR_OK && !s->is_over && i < dead.found_count; i++) {
+        const hr_row *row = &dead.found[i].row;
+        if (row->function != 0 && !is_ending(s, row->position)) {
+            end_letter(s, row);
+            break;
+        }
+    }
+    hr_read_fini(&dead);
 }
 
 /* ---- the broker ---- */
