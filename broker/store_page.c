@@ -199,14 +199,14 @@ static int find_sums(page_file *self) {
 
 static int page_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *file, int flags, int *out) {
     sqlite3_vfs *base = base_of(vfs);
-    if ((flags & SQLITE_OPEN_MAIN_DB) == 0) {
+    if ((flags & (SQLITE_OPEN_MAIN_DB | SQLITE_OPEN_WAL)) == 0) {
         return base->xOpen(base, name, file, flags, out);
     }
     page_file *self = opened(file);
     *self = (page_file){.pages = vfs->pAppData,
                         .base = (sqlite3_file *)(void *)((uint8_t *)file + FILE_BYTES)};
     int result = base->xOpen(base, name, self->base, flags, out);
-    if (result == SQLITE_OK) {
+    if (result == SQLITE_OK && (flags & SQLITE_OPEN_MAIN_DB) != 0) { /* the WAL has its own */
         result = find_sums(self);
     }
     if (result == SQLITE_OK) {

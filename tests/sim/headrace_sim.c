@@ -302,6 +302,9 @@ sim_outcome sim_run_seed(hr_vfs_sim *disk, char *dir, uint64_t seed, sim_mutant 
     s->totals = t;
     hr_vfs_sim_reset(disk, seed * 0x9E3779B97F4A7C15u);
     remove(s->ballast);
+    char *verdict = hr_format("%s/damaged", dir); /* of a seed before, that broke */
+    remove(verdict);
+    hr_free(verdict);
     unsigned pages = sim_chance(s, 8) == 0 ? 0 : 1;
     s->page_bytes = page_bytes[pages];
     if (sim_chance(s, SCRATCH_SEEDS) > 0) {

@@ -350,6 +350,32 @@ static void d2_what_a_failed_sync_left_out_takes_no_later_commit_with_it(void **
 }
 
 /* SQLite calls EIO a malformed file; what is malformed is given up, event by event. */
+/* Seed 200401 of the simulator: EIO in a read of the WAL was taken for a malformed file. */
+static void a_read_of_the_wal_that_fails_condemns_nothing(void **state) {
+    world *w = *state;
+    hr_store_options options = fixture_options(w->dir);
+    options.vfs = "sim";
+    hr_vfs_sim_reset(w->sim, 1);
+    int failed = 0;
+    for (uint64_t call = 0; call < 200; call++) {
+        hr_vfs_sim_fail_read(w->sim, call);
+        hr_error err = {0};
+        hr_code code = open_world(w, &options, &err);
+        failed += code != HR_OK;
+        assert_true(code == HR_OK || code == HR_E_STORE_IO);
+        if (call == 0) {
+            assert_int_equal(fixture_append(w->store, w->in, fixture_batch(w->in, 1, 9, 9)), HR_OK);
+        }
+        hr_vfs_sim_cut_now(w->sim, true); /* the WAL stays for the next one to read */
+        hr_store_close(w->store);
+        w->store = NULL;
+        hr_vfs_sim_restart(w->sim);
+    }
+    assert_true(failed > 10);
+    hr_vfs_sim_fail_read(w->sim, 0);
+    assert_int_equal(open_world(w, &options, NULL), HR_OK);
+}
+
 static void a_read_that_fails_gives_no_event_up(void **state) {
     world *w = *state;
     hr_store_options options = fixture_options(w->dir);
@@ -529,6 +555,7 @@ int main(void) {
         FAULT_TEST(a_foreign_file_is_refused_and_left_alone),
         FAULT_TEST(after_a_failed_sync_nothing_is_acknowledged),
         FAULT_TEST(d2_what_a_failed_sync_left_out_takes_no_later_commit_with_it),
+        FAULT_TEST(a_read_of_the_wal_that_fails_condemns_nothing),
         FAULT_TEST(a_read_that_fails_gives_no_event_up),
         FAULT_TEST(a_full_disk_stops_the_intake_and_still_settles),
         FAULT_TEST(a_full_real_disk_stops_the_intake_until_there_is_room),
