@@ -273,6 +273,7 @@ void hr_dispatch_take(hr_dispatch *d, uint32_t function_id, uint32_t feed_id, ui
     c->next_of_feed = from->cursors;
     from->cursors = c;
     c->low = c->next = c->durable_low = low == 0 ? start : low;
+    c->is_unborn = low == 0 && !from->policy.pull;
     if (counters != NULL) {
         c->counters = *counters;
     }

@@ -146,6 +146,9 @@ bool hr_function_has_room(const function *f) {
     if (r == NULL) {
         return true;
     }
+    if (hr_feed_has_unborn(r)) {
+        return false;
+    }
     uint64_t held = r->unsettled + r->coming;
     uint64_t reserve = (f->running + 1u) * f->result_peak;
     return held + reserve <= r->policy.max_bytes || (held == 0 && f->running == 0);

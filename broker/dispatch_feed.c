@@ -214,6 +214,11 @@ void hr_feed_offer(hr_dispatch *d, const hr_input *input) {
     feed *f = hr_dispatch_find_feed(d, input->offer.feed);
     HR_ASSERT(f != NULL && !f->policy.pull);
     hr_batch *batch = input->offer.take_batch;
+    if (hr_feed_has_unborn(f)) {
+        refuse(d, f, input->offer.ticket, HR_E_STORE_FULL);
+        hr_batch_unref(batch);
+        return;
+    }
     if (d->is_draining || (batch != NULL && f->unsettled + batch->size > f->policy.max_bytes)) {
         refuse(d, f, input->offer.ticket, d->is_draining ? HR_E_STOPPING : HR_E_FEED_FULL);
         if (!f->is_stopped) {

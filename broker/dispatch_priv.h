@@ -113,6 +113,7 @@ struct cursor {
     bool is_removed, is_ended; /* S21: takes nothing from end on; then the store is told */
     uint64_t end, left;        /* left: events parked in the store */
     uint64_t start;            /* pull: the unit that makes the position of BEGIN durable */
+    bool is_unborn;            /* journal: the store has no checkpoint of it yet */
     bool is_reading, is_dirty, is_dead;
     bool has_lost_settled; /* the set of the store was damaged */
     span *first, *last;
@@ -233,6 +234,9 @@ bool hr_cursor_load_settled(cursor *c, hr_slice settled);
 /* One position more, above all others. */
 void hr_cursor_add_settled(cursor *c, uint64_t position);
 void hr_cursors_flush(hr_dispatch *d);
+/* Was the first checkpoint of a function on this feed refused? What is appended before it is
+ * durable would be history of nobody: after a crash the function begins behind it (S21). */
+bool hr_feed_has_unborn(const feed *f);
 void hr_unit_submit(hr_dispatch *d, unit_box *unit);
 void hr_unit_done(hr_dispatch *d, unit_box *unit, hr_code result);
 

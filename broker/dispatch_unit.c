@@ -342,6 +342,15 @@ void hr_cursors_flush(hr_dispatch *d) {
     }
 }
 
+bool hr_feed_has_unborn(const feed *f) {
+    for (const cursor *c = f->cursors; c != NULL; c = c->next_of_feed) {
+        if (c->is_unborn && c->running != NULL && c->running->retry_ns != 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void settle_done(hr_dispatch *d, unit_box *unit) {
     cursor *c = unit->cursor;
     for (size_t i = 0; i < unit->append_count; i++) {
@@ -361,6 +370,7 @@ static void settle_done(hr_dispatch *d, unit_box *unit) {
     }
     if (unit->unit.epoch == c->feed->policy.epoch) { /* else: the feed came back meanwhile */
         c->durable_low = unit->unit.low;
+        c->is_unborn = false;
         c->durable_settled = unit->unit.settled_count;
         hr_feed_settled(d, c->feed);
     }

@@ -357,8 +357,14 @@ static bool is_ending(sim *s, uint64_t letter) {
 
 /* As hr_engine_replay() and hr_engine_drop(): the letter ends in the unit that appends its event.
  */
-static void end_letter(sim *s, const hr_row *letter) {
+static void end_letter(sim *s, const hr_found *found) {
+    const hr_row *letter = &found->row;
     uint32_t f = sim_function_index(s, letter->function), feed = SIM_INJECT + f;
+    sim_slot *slot =
+        sim_slot_at(&s->feeds[sim_feed_index(s, letter->feed)], found->origin_position);
+    /* it was durable, though it goes a week after its end, and the clock may jump a year */
+    slot->dead |= (uint8_t)(1u << f);
+    s->events[slot->event].dead |= (uint8_t)(1u << f);
     bool is_drop = sim_chance(s, 3) == 0;
     s->ending[s->ending_count++] = letter->position;
     s->totals->replays++;
@@ -402,7 +408,7 @@ void sim_replay(sim *s) {
     for (size_t i = 0; dead.result == HR_OK && !s->is_over && i < dead.found_count; i++) {
         const hr_row *row = &dead.found[i].row;
         if (row->function != 0 && !is_ending(s, row->position)) {
-            end_letter(s, row);
+            end_letter(s, &dead.found[i]);
             break;
         }
     }

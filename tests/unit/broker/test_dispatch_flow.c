@@ -62,6 +62,28 @@ static void s14_a_checkpoint_alone_waits_for_the_next_and_takes_more_along(void 
     fx_free(fx);
 }
 
+static void s21_nothing_is_taken_while_the_start_of_a_function_is_refused(void **state) {
+    (void)state;
+    fixture *fx = fx_one();
+    fx_start(fx);
+    assert_int_equal(fx->unit_count, 1);
+    fx_unit(fx, HR_E_STORE_FULL);
+    fx_offer(fx, 1, 1, 2, 0);
+    assert_int_equal(fx->unit_count, 0);
+    assert_int_equal(fx->last_refused, 1);
+    assert_int_equal(fx->refused_why, HR_E_STORE_FULL);
+    fx_wake(fx, 1000);
+    assert_int_equal(fx->unit_count, 1); /* the start, again */
+    fx_offer(fx, 2, 1, 2, 0);
+    assert_int_equal(fx->unit_count, 1);
+    assert_int_equal(fx->last_refused, 2);
+    fx_unit(fx, HR_OK);
+    fx_offer(fx, 3, 1, 2, 0);
+    fx_settle_store(fx);
+    assert_int_equal(fx->durable_ticket, 3);
+    fx_free(fx);
+}
+
 /* Function 1 gives results, function 2 takes them. */
 static fixture *with_results(void) {
     fixture *fx = fx_one();
@@ -364,6 +386,7 @@ static void s15_counters_stand_in_the_unit_that_causes_them(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(s1_a_tick_and_its_instant_are_one_unit),
+        cmocka_unit_test(s21_nothing_is_taken_while_the_start_of_a_function_is_refused),
         cmocka_unit_test(s14_a_checkpoint_alone_waits_for_the_next_and_takes_more_along),
         cmocka_unit_test(s1_results_stand_in_the_unit_that_settles_their_cause),
         cmocka_unit_test(s2_only_unsettled_bytes_stop_the_intake),
