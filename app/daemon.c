@@ -214,7 +214,7 @@ static const char *advice(const hr_error *err) {
 }
 
 void hr_daemon_tell(const hr_error *err) {
-    if (err->text[0] != '\0') {
+    if (err->text[0] != '\0' && err->code != HR_E_STORE_STOPPED) { /* the log has that line */
         fprintf(stderr, "headrace: %s%s\n", err->text, advice(err));
     }
 }

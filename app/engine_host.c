@@ -80,7 +80,9 @@ static uint32_t assign(hr_trigger *self, const char *identity, uint64_t *out_low
     *out_low = UINT64_MAX;
     if (hr_store_feed_open(e->store, "pull", identity, &feed, &epoch, &err) != HR_OK ||
         hr_engine_load(e, feed, &err) != HR_OK) {
-        hr_log(HR_LOG_ERROR, t->name, "cannot open the feed %s: %s", identity, err.text);
+        if (err.code != HR_E_STORE_STOPPED) { /* the log has that line */
+            hr_log(HR_LOG_ERROR, t->name, "cannot open the feed %s: %s", identity, err.text);
+        }
         return 0;
     }
     if (hr_engine_trigger_of(e, feed) == NULL) {

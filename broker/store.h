@@ -121,6 +121,8 @@ const char *hr_store_id(const hr_store *store);
 
 /* The number of a feed / function, made when new. kind: "journal" (gets a table journal_<id>),
  * "pull". May block for a commit: at start and on rebalance only. Epoch is bumped for pull feeds.
+ * Errors: HR_E_STORE_IO, HR_E_STORE_FULL; HR_E_EXISTS (another kind); HR_E_STORE_STOPPED after a
+ * failure that the log has told.
  * Thread: loop (or before start). */
 hr_code hr_store_feed_open(hr_store *store, const char *kind, const char *identity,
                            uint32_t *out_feed, uint32_t *out_epoch, hr_error *err);

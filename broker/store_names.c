@@ -90,7 +90,7 @@ static hr_code write_feed(hr_store *store, feed_request *request, hr_error *err)
 static hr_code transaction(hr_store *store, hr_code (*write)(hr_store *, void *, hr_error *),
                            void *data, hr_error *err) {
     if (store->has_failed) {
-        return hr_fail(err, HR_E_STORE_IO, 0, "the store stopped after an error");
+        return hr_fail(err, HR_E_STORE_STOPPED, 0, "the store stopped after an error");
     }
     hr_code code = hr_store_run(store, hr_store_sql(store, SQL_BEGIN));
     if (code != HR_OK) {
