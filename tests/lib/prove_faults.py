@@ -84,11 +84,13 @@ class Run:
     def __init__(self, name, add=lambda parser: None):
         parser = argparse.ArgumentParser(description=f"proof {name}")
         parser.add_argument("--quick", action="store_true")
-        parser.add_argument("--seed", type=int, default=int.from_bytes(os.urandom(4), "little"))
+        parser.add_argument("--seed", type=int,
+                            help="default: by chance; with --quick always the same")
         parser.add_argument("--keep", action="store_true", help="keep the folder")
         add(parser)
         self.name = name
         self.args = parser.parse_args()
+        self.args.seed = kill.seed_of(self.args)
         self.chance = random.Random(self.args.seed)
         self.program = (os.environ.get("HEADRACE_BIN")
                         or str(ROOT / "build" / "release" / "app" / "headrace"))
