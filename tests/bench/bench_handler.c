@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The in-process function of the benchmarks: counts, and keeps when and how far it got in a mapped
- * file (env STATS) that outlives a kill. */
+ * file (env STATS) that outlives a kill; with env LATENCY, how late each event was, too. */
 #include "functions/handler.h"
+#include "tests/lib/latency.h"
 
 #include <fcntl.h>
 #include <stdbool.h>
@@ -21,6 +22,11 @@ typedef struct stats {
     } partition[PARTITIONS];
 } stats;
 
+typedef struct own {
+    stats *stats;
+    int64_t *late; /* NULL: not asked for */
+} own;
+
 static int64_t now_ns(void) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
@@ -28,16 +34,23 @@ static int64_t now_ns(void) {
 }
 
 static int open_state(const headrace_api *api, headrace_start *start, void **out_state) {
-    const char *path = api->setting(start, "STATS");
+    const char *path = api->setting(start, "STATS"), *late = api->setting(start, "LATENCY");
     int fd = path == NULL ? -1 : open(path, O_RDWR);
     void *map =
         fd < 0 ? MAP_FAILED : mmap(NULL, sizeof(stats), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    if (map == MAP_FAILED) {
+    own *state = calloc(1, sizeof *state);
+    if (state == NULL || map == MAP_FAILED) {
         api->refuse(start, "STATS cannot be mapped");
         return -1;
     }
     close(fd);
-    *out_state = map;
+    state->stats = map;
+    state->late = late == NULL ? NULL : latency_open(late);
+    if (late != NULL && state->late == NULL) {
+        api->refuse(start, "LATENCY cannot be mapped");
+        return -1;
+    }
+    *out_state = state;
     return 0;
 }
 
@@ -54,27 +67,32 @@ static int64_t number_at(headrace_text id, size_t *end) {
 }
 
 /* Ids of Kafka are topic/partition/offset. */
-static void note_place(stats *own, headrace_text first, headrace_text last) {
+static void note_place(stats *s, headrace_text first, headrace_text last) {
     size_t end = last.size;
     int64_t offset = number_at(last, &end), partition = number_at(last, &end);
     if (offset < 0 || partition < 0 || partition >= PARTITIONS) {
         return;
     }
-    if (own->partition[partition].first == 0) {
+    if (s->partition[partition].first == 0) {
         end = first.size;
-        own->partition[partition].first = number_at(first, &end) + 1;
+        s->partition[partition].first = number_at(first, &end) + 1;
     }
-    own->partition[partition].last = offset + 1;
+    s->partition[partition].last = offset + 1;
 }
 
 static void handle(const headrace_api *api, void *state, headrace_call *call, uint32_t count) {
-    stats *own = state;
-    note_place(own, api->id(call, 0), api->id(call, count - 1));
-    own->handled += count;
-    own->calls++;
-    own->last_ns = now_ns();
-    own->first_ns = own->first_ns == 0 ? own->last_ns : own->first_ns;
+    const own *o = state;
+    stats *s = o->stats;
+    note_place(s, api->id(call, 0), api->id(call, count - 1));
+    s->handled += count;
+    s->calls++;
+    s->last_ns = now_ns();
+    s->first_ns = s->first_ns == 0 ? s->last_ns : s->first_ns;
+    for (uint32_t i = 0; o->late != NULL && i < count; i++) {
+        headrace_text data = api->data(call, i);
+        latency_note(o->late, data.bytes, data.size, (uint64_t)s->last_ns);
+    }
 }
 
 const headrace_handler headrace_function = {HEADRACE_ABI, sizeof(headrace_handler), open_state,
-                                            handle, NULL};
+                                            handle, free};

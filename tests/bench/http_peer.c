@@ -2,13 +2,14 @@
 /* The other sides of `./dev bench webhook`.
  *
  *   http_peer serve LISTEN [CERT KEY]      our HTTP server, 204 at once, nothing stored
- *   http_peer pace PORT PATH CONNECTIONS RATE SECONDS
+ *   http_peer pace PORT PATH CONNECTIONS RATE SECONDS     RATE 0: as fast as they answer
  *
  * pace posts 300 bytes of JSON at a fixed rate and takes each request's time from when it was due,
- * so that a server that stands still is not asked less. It prints
- * "SENT OK P50_MS P99_MS P999_MS MAX_MS". */
+ * so that a server that stands still is not asked less; the body says it too. It prints
+ * "SENT OK P50_MS P99_MS P999_MS MAX_MS SECONDS". */
 #include "core/memory.h"
 #include "net/http_server.h"
+#include "tests/lib/latency.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -21,7 +22,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { BODY_BYTES = 300, ANSWER_BYTES = 4096, CONNECTIONS_MAX = 1024 };
+enum { BODY_BYTES = 300, ANSWER_BYTES = 4096, CONNECTIONS_MAX = 1024, RATE_MAX = 500000 };
 
 static void die(const char *what) {
     fprintf(stderr, "http_peer: %s: %s\n", what, strerror(errno));
@@ -78,9 +79,11 @@ typedef struct pace {
     uint32_t idle[CONNECTIONS_MAX], idle_count;
     char request[1024];
     size_t request_size;
+    char *at; /* its place in the request */
     uint64_t *took_ns;
     size_t sent, answered, ok, wanted;
-    uint64_t begin_ns, gap_ns;
+    uint64_t begin_ns, gap_ns; /* gap 0: as fast as they answer, until end_ns */
+    uint64_t end_ns;
 } pace;
 
 static int connect_to(int port) {
@@ -96,9 +99,15 @@ static int connect_to(int port) {
 
 static void send_due(pace *p) {
     uint64_t now = hr_mono_ns();
+    if (p->gap_ns == 0 && now >= p->end_ns) {
+        p->wanted = p->sent;
+    }
     while (p->sent < p->wanted && p->idle_count > 0 && p->begin_ns + p->sent * p->gap_ns <= now) {
         client *c = &p->clients[p->idle[--p->idle_count]];
-        c->due_ns = p->begin_ns + p->sent * p->gap_ns;
+        c->due_ns = p->gap_ns == 0 ? now : p->begin_ns + p->sent * p->gap_ns;
+        char digits[LATENCY_DIGITS + 1];
+        snprintf(digits, sizeof digits, "%019llu", (unsigned long long)c->due_ns);
+        memcpy(p->at, digits, LATENCY_DIGITS);
         if (send(c->fd, p->request, p->request_size, MSG_NOSIGNAL) != (ssize_t)p->request_size) {
             die("send");
         }
@@ -149,20 +158,22 @@ static int run_pace(char **argv) {
     int port = atoi(argv[0]), epoll = epoll_create1(EPOLL_CLOEXEC);
     uint32_t connections = (uint32_t)strtoul(argv[2], NULL, 10);
     uint64_t rate = strtoull(argv[3], NULL, 10), seconds = strtoull(argv[4], NULL, 10);
-    if (connections == 0 || connections > CONNECTIONS_MAX || rate == 0 || seconds == 0) {
+    if (connections == 0 || connections > CONNECTIONS_MAX || rate > RATE_MAX || seconds == 0) {
         fprintf(stderr, "http_peer: 1 to %d connections, a rate and seconds\n", CONNECTIONS_MAX);
         return 2;
     }
     char body[BODY_BYTES + 1];
-    int used = snprintf(body, sizeof body, "{\"device\":\"d-1\",\"temp\":40.5,\"pad\":\"");
+    int used = snprintf(body, sizeof body,
+                        "{\"device\":\"d-1\",\"temp\":40.5," LATENCY_FIELD "%019d\",\"pad\":\"", 0);
     memset(body + used, 'x', (size_t)(BODY_BYTES - used));
     memcpy(body + BODY_BYTES - 2, "\"}", 3);
     p.request_size = (size_t)snprintf(p.request, sizeof p.request,
                                       "POST %s HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: "
                                       "application/json\r\nContent-Length: %d\r\n\r\n%s",
                                       argv[1], BODY_BYTES, body);
-    p.wanted = rate * seconds;
-    p.gap_ns = 1000000000 / rate;
+    p.at = strstr(p.request, LATENCY_FIELD) + sizeof LATENCY_FIELD - 1;
+    p.wanted = (rate > 0 ? rate : RATE_MAX) * seconds;
+    p.gap_ns = rate > 0 ? 1000000000 / rate : 0;
     p.took_ns = hr_alloc_array(p.wanted, sizeof *p.took_ns);
     for (uint32_t i = 0; i < connections; i++) {
         p.clients[i].fd = connect_to(port);
@@ -171,6 +182,7 @@ static int run_pace(char **argv) {
         p.idle[p.idle_count++] = i;
     }
     p.begin_ns = hr_mono_ns();
+    p.end_ns = p.begin_ns + seconds * 1000000000;
     while (p.answered < p.wanted) {
         struct epoll_event events[256];
         send_due(&p);
@@ -179,9 +191,10 @@ static int run_pace(char **argv) {
             take_answer(&p, &p.clients[events[i].data.u32]);
         }
     }
+    double took_s = (double)(hr_mono_ns() - p.begin_ns) / 1e9;
     qsort(p.took_ns, p.answered, sizeof *p.took_ns, compare);
-    printf("%zu %zu %.3f %.3f %.3f %.3f\n", p.sent, p.ok, at_ms(&p, 500), at_ms(&p, 990),
-           at_ms(&p, 999), at_ms(&p, 1000));
+    printf("%zu %zu %.3f %.3f %.3f %.3f %.3f\n", p.sent, p.ok, at_ms(&p, 500), at_ms(&p, 990),
+           at_ms(&p, 999), at_ms(&p, 1000), took_s);
     hr_free(p.took_ns);
     return 0;
 }

@@ -41,14 +41,70 @@ class Stats:
                 file.write(bytes(8))
 
 
+class Late:
+    """The histogram of latency.h: how late events were."""
+
+    SIZE = 8 * 2048
+
+    def __init__(self, path):
+        self.path = pathlib.Path(path)
+        self.path.write_bytes(bytes(self.SIZE))
+
+    def forget(self):
+        with open(self.path, "r+b") as file:  # others have it mapped
+            file.write(bytes(self.SIZE))
+
+    def _counts(self):
+        return struct.unpack(f"<{self.SIZE // 8}q", self.path.read_bytes())
+
+    def count(self):
+        return sum(self._counts())
+
+    def quantiles_ms(self):
+        """p50_ms, p99_ms, p999_ms and max_ms of all so far, within 3 %."""
+        counts = self._counts()
+        total = sum(counts)
+        assert total > 0, "no event said when it was due"
+        names = {"p50_ms": 0.5, "p99_ms": 0.99, "p999_ms": 0.999, "max_ms": 1.0}
+        wanted, found, passed = list(names), {}, 0
+        for bucket, count in enumerate(counts):
+            passed += count
+            while wanted and passed >= names[wanted[0]] * total:
+                shift = max(0, bucket // 32 - 1)
+                low = bucket if bucket < 32 else (32 + bucket % 32) << shift
+                found[wanted.pop(0)] = round((low + (1 << shift) / 2) / 1e6, 3)
+        return found
+
+
 def cpu_s(pid):
     fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def rss_mib(pid):
+def family(pid):
+    """The process and all that it and its children started."""
+    parents = {}
+    for stat in pathlib.Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rsplit(")", 1)[1].split()
+        except OSError:  # it ended
+            continue
+        parents.setdefault(int(fields[1]), []).append(int(stat.parent.name))
+    found = [pid]
+    for one in found:
+        found += parents.get(one, [])
+    return found
+
+
+def cpu_ns(pid):
+    """Of the threads that it has now; finer than the ticks of cpu_s."""
+    return sum(int(task.read_text().split()[0])
+               for task in pathlib.Path(f"/proc/{pid}/task").glob("*/schedstat"))
+
+
+def rss_mib(pid, field="VmRSS"):
     for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS"):
+        if line.startswith(field):
             return int(line.split()[1]) / 1024
     return 0.0
 
@@ -72,8 +128,22 @@ class Side:
         self.rate, self.cpu_us, self.rss, self.more = rate, cpu_us, rss, more or {}
 
 
-def line(bench, case, baseline, pairs, must, more=None):
-    """Prints the JSON line of pairs (ours, base); returns it. ok: the median ratio holds."""
+def tell(result):
+    """Prints the JSON line; returns it. of_must: how often what must hold is reached, for the gate."""
+    print(json.dumps(result), flush=True)
+    return result
+
+
+def stands(name, rate, reference):
+    """A baseline 30 % off what it was once measured at says more about the machine than about us."""
+    if not 0.7 <= rate / reference <= 1.3:
+        say(name, f"the baseline reached {rate:,.0f}/s, where {reference:,}/s was measured on two "
+                  "quiet cores: another machine, or other work beside this")
+
+
+def line(bench, case, baseline, pairs, must, more=None, reference=0):
+    """Tells of pairs (ours, base). ok: the median ratio holds. reference: what the baseline reached
+    on another day."""
     def median(values):
         return statistics.median(values)
 
@@ -83,10 +153,13 @@ def line(bench, case, baseline, pairs, must, more=None):
               "ratio": round(ratio, 3), "must": must, "pairs": len(pairs),
               "cpu_us_per_event": round(median([o.cpu_us for o, _ in pairs]), 2),
               "baseline_cpu_us_per_event": round(median([b.cpu_us for _, b in pairs]), 2),
-              "rss_mib": round(max(o.rss for o, _ in pairs)), **(more or {})}
+              "rss_mib": round(max(o.rss for o, _ in pairs)),
+              "of_must": round(ratio / must, 3) if must else None, **(more or {})}
     result["ok"] = ratio >= must and result.get("ok", True)
-    print(json.dumps(result), flush=True)
-    return result
+    if reference:
+        result["reference_rate"] = reference
+        stands(bench, result["baseline_rate"], reference)
+    return tell(result)
 
 
 def end(name, lines):
