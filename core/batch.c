@@ -134,6 +134,31 @@ void hr_builder_keep(hr_builder *builder, uint64_t position) {
     builder->position[builder->count++] = position;
 }
 
+void hr_builder_clear(hr_builder *builder) {
+    builder->count = 0;
+    builder->bytes.size = 0;
+    if (builder->bytes.capacity > BUILDER_KEEP) {
+        hr_buffer_fini(&builder->bytes);
+    }
+}
+
+hr_code hr_builder_move(hr_builder *builder, hr_builder *from) {
+    if (from->count > HR_BATCH_MAX - builder->count ||
+        (builder->count > 0 && builder->bytes.size + from->bytes.size > HR_BATCH_BYTES_MAX)) {
+        return HR_E_TOO_LARGE;
+    }
+    for (uint32_t i = 0; i < from->count; i++) {
+        builder_reserve(builder);
+        hr_view *view = &builder->view[builder->count];
+        *view = from->view[i];
+        view_shift(view, (uint32_t)builder->bytes.size);
+        builder->position[builder->count++] = from->position[i];
+    }
+    hr_buffer_add_slice(&builder->bytes, hr_slice_of(from->bytes.bytes, from->bytes.size));
+    hr_builder_clear(from);
+    return HR_OK;
+}
+
 hr_batch *hr_builder_finish(hr_builder *builder, uint32_t feed, int64_t received_us) {
     if (builder->count == 0) {
         return NULL;
@@ -146,11 +171,7 @@ hr_batch *hr_builder_finish(hr_builder *builder, uint32_t feed, int64_t received
     memcpy(batch->position, builder->position, builder->count * sizeof *batch->position);
     memcpy(view, builder->view, builder->count * sizeof *view);
     memcpy(bytes, builder->bytes.bytes, builder->bytes.size);
-    builder->count = 0;
-    builder->bytes.size = 0;
-    if (builder->bytes.capacity > BUILDER_KEEP) {
-        hr_buffer_fini(&builder->bytes);
-    }
+    hr_builder_clear(builder);
     return batch;
 }
 

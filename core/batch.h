@@ -96,9 +96,16 @@ hr_code hr_builder_room(hr_builder *builder, size_t size, hr_view **out_view, ui
                         hr_error *err);
 void hr_builder_keep(hr_builder *builder, uint64_t position);
 
+/* Moves all events of from behind those of builder; from is empty then and keeps its memory.
+ * Errors: HR_E_TOO_LARGE when they do not fit (nothing is moved; an empty builder has room). */
+hr_code hr_builder_move(hr_builder *builder, hr_builder *from);
+
 /* Makes the batch (one allocation, one reference, owned by the caller) and empties the builder,
  * which keeps its memory for the next one. count 0 gives NULL. */
 hr_batch *hr_builder_finish(hr_builder *builder, uint32_t feed, int64_t received_us);
+
+/* Drops what was added and keeps the memory for what comes next. */
+void hr_builder_clear(hr_builder *builder);
 
 /* Frees what the builder holds. */
 void hr_builder_fini(hr_builder *builder);

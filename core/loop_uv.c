@@ -18,6 +18,9 @@ struct hr_loop {
     uv_async_t wake;
     pthread_mutex_t mutex;
     hr_message *first, **last;
+    uv_prepare_t *before_sleep; /* after timers */
+    uv_check_t *after_sleep;    /* after descriptors and messages */
+    hr_message *deferred, **deferred_last;
 };
 
 struct hr_watch {
@@ -54,6 +57,39 @@ static void run_messages(hr_loop *loop) {
 
 static void on_wake(uv_async_t *wake) {
     run_messages(wake->data);
+}
+
+static void run_deferred(hr_loop *loop) {
+    while (loop->deferred != NULL) {
+        hr_message *message = loop->deferred;
+        loop->deferred = message->next;
+        if (loop->deferred == NULL) {
+            loop->deferred_last = &loop->deferred;
+        }
+        message->run(message);
+    }
+}
+
+static void on_before_sleep(uv_prepare_t *prepare) {
+    run_deferred(prepare->data);
+}
+
+static void on_after_sleep(uv_check_t *check) {
+    run_deferred(check->data);
+}
+
+/* Both run in every turn and keep no loop alive. */
+static void begin_turns(hr_loop *loop) {
+    loop->deferred_last = &loop->deferred;
+    loop->before_sleep = hr_alloc(sizeof *loop->before_sleep);
+    loop->after_sleep = hr_alloc(sizeof *loop->after_sleep);
+    loop->before_sleep->data = loop->after_sleep->data = loop;
+    HR_ASSERT(uv_prepare_init(&loop->uv, loop->before_sleep) == 0 &&
+              uv_check_init(&loop->uv, loop->after_sleep) == 0 &&
+              uv_prepare_start(loop->before_sleep, on_before_sleep) == 0 &&
+              uv_check_start(loop->after_sleep, on_after_sleep) == 0);
+    uv_unref((uv_handle_t *)loop->before_sleep);
+    uv_unref((uv_handle_t *)loop->after_sleep);
 }
 
 /* What the kernel refuses for want of memory it may grant a moment later; what then still fails
@@ -121,6 +157,7 @@ hr_loop *hr_loop_new(void) {
     loop->wake.data = loop;
     pthread_mutex_init(&loop->mutex, NULL);
     loop->last = &loop->first;
+    begin_turns(loop);
     return loop;
 }
 
@@ -143,7 +180,7 @@ static void close_any(uv_handle_t *handle, void *data) {
     }
     if (handle == (uv_handle_t *)&loop->wake) {
         uv_close(handle, NULL);
-    } else { /* watches, timers and signals begin with their handle */
+    } else { /* all others begin with their handle */
         uv_close(handle, free_handle);
     }
 }
@@ -152,8 +189,9 @@ void hr_loop_free(hr_loop *loop) {
     if (loop == NULL) {
         return;
     }
-    while (loop->first != NULL) {
+    while (loop->first != NULL || loop->deferred != NULL) {
         run_messages(loop);
+        run_deferred(loop);
     }
     tell_abort(true);
     uv_walk(&loop->uv, close_any, loop);
@@ -176,6 +214,22 @@ void hr_loop_post(hr_loop *loop, hr_message *message) {
         uv_async_send(&loop->wake);
     }
     pthread_mutex_unlock(&loop->mutex);
+}
+
+void hr_loop_defer(hr_loop *loop, hr_message *message) {
+    message->next = NULL;
+    *loop->deferred_last = message;
+    loop->deferred_last = &message->next;
+}
+
+void hr_loop_forget(hr_loop *loop, hr_message *message) {
+    for (hr_message **at = &loop->deferred; *at != NULL; at = &(*at)->next) {
+        if (*at == message) {
+            *at = message->next;
+            loop->deferred_last = message->next == NULL ? at : loop->deferred_last;
+            return;
+        }
+    }
 }
 
 uint64_t hr_mono_ns(void) {

@@ -4,7 +4,12 @@
 #include "core/json_text.h"
 #include "core/memory.h"
 
+#include <stddef.h>
 #include <sys/random.h>
+
+/* Bytes of a group: little enough for a feed of the smallest journal (settings.journal.max_bytes).
+ */
+enum { GROUP_BYTES = 64 << 10 };
 
 typedef struct rejected { /* offsets into unit->text */
     size_t raw, raw_size, why;
@@ -14,8 +19,7 @@ struct hr_intake_unit {
     hr_sink sink; /* first: full() gets back to the unit by it */
     hr_intake *intake;
     hr_http_request *request;
-    hr_builder builder;
-    hr_batch **batches;
+    hr_batch **batches; /* of a request too large for one */
     rejected *rejects;
     size_t batch_count, batch_room, reject_count, reject_room;
     hr_buffer text;   /* of the rejects */
@@ -45,8 +49,22 @@ hr_code hr_sink_add(hr_sink *sink, hr_slice envelope, hr_error *err) {
     return code;
 }
 
+/* Its units wait already, with the ticket that it gets here. */
+static void offer_group(hr_intake *intake) {
+    hr_batch *batch = hr_builder_finish(&intake->group, 0, hr_real_us());
+    if (batch != NULL) {
+        intake->trigger->host->offer(intake->trigger, batch, ++intake->ticket);
+    }
+}
+
+static void on_turn(hr_message *message) {
+    hr_intake *intake = (hr_intake *)(void *)((char *)message - offsetof(hr_intake, turn));
+    intake->is_grouped = false;
+    offer_group(intake);
+}
+
 void hr_intake_init(hr_intake *intake, hr_trigger *trigger) {
-    *intake = (hr_intake){.trigger = trigger};
+    *intake = (hr_intake){.trigger = trigger, .turn = {.run = on_turn}};
 }
 
 static void gauge(hr_intake *intake, const char *name, int64_t *value) {
@@ -110,9 +128,20 @@ void hr_intake_unauthorized(hr_intake *intake, hr_http_request *request, const c
     hr_intake_say(request, 401, why);
 }
 
+static void print_ids(hr_intake_unit *unit) {
+    const hr_builder *reading = &unit->intake->reading;
+    for (uint32_t i = 0; i < reading->count; i++) {
+        const hr_view *view = &reading->view[i];
+        hr_buffer_print(&unit->answer, unit->answer.size == 0 ? "{\"ids\":[" : ",");
+        hr_json_add_text(&unit->answer,
+                         hr_slice_of(reading->bytes.bytes + view->id_at, view->id_size));
+    }
+}
+
 static void unit_flush(hr_sink *sink) {
     hr_intake_unit *unit = (hr_intake_unit *)(void *)sink;
-    hr_batch *batch = hr_builder_finish(&unit->builder, 0, hr_real_us());
+    print_ids(unit);
+    hr_batch *batch = hr_builder_finish(&unit->intake->reading, 0, hr_real_us());
     if (batch == NULL) {
         return;
     }
@@ -120,18 +149,15 @@ static void unit_flush(hr_sink *sink) {
         unit->batch_room = unit->batch_room == 0 ? 1 : 2 * unit->batch_room;
         unit->batches = hr_realloc(unit->batches, unit->batch_room * sizeof *unit->batches);
     }
-    for (uint32_t i = 0; i < batch->count; i++) {
-        hr_buffer_print(&unit->answer, unit->answer.size == 0 ? "{\"ids\":[" : ",");
-        hr_json_add_text(&unit->answer, hr_batch_id(batch, i));
-    }
     unit->batches[unit->batch_count++] = batch;
 }
 
 hr_intake_unit *hr_intake_begin(hr_intake *intake, hr_http_request *request) {
+    HR_ASSERT(intake->reading.count == 0);
     hr_intake_unit *unit = hr_alloc(sizeof *unit);
     unit->intake = intake;
     unit->request = request;
-    unit->sink = (hr_sink){.builder = &unit->builder, .full = unit_flush};
+    unit->sink = (hr_sink){.builder = &intake->reading, .full = unit_flush};
     return unit;
 }
 
@@ -160,7 +186,6 @@ static void unit_free(hr_intake_unit *unit) {
     }
     hr_free(unit->batches);
     hr_free(unit->rejects);
-    hr_builder_fini(&unit->builder);
     hr_buffer_fini(&unit->text);
     hr_buffer_fini(&unit->answer);
     hr_free(unit);
@@ -171,6 +196,7 @@ void hr_intake_abort(hr_intake_unit *take_unit, int status, const char *text) {
         gauge(take_unit->intake, "malformed", &take_unit->intake->malformed);
     }
     hr_intake_say(take_unit->request, status, text);
+    hr_builder_clear(&take_unit->intake->reading);
     unit_free(take_unit);
 }
 
@@ -181,31 +207,58 @@ static void answer_ids(hr_intake_unit *unit, int status) {
     unit_free(unit);
 }
 
-void hr_intake_commit(hr_intake_unit *take_unit) {
-    hr_intake_unit *unit = take_unit;
-    hr_intake *intake = unit->intake;
-    hr_trigger *trigger = intake->trigger;
-    unit_flush(&unit->sink);
+static void end_answer(hr_intake_unit *unit) {
     hr_buffer_print(&unit->answer, unit->answer.size == 0 ? "{\"ids\":[]" : "]");
     if (unit->reject_count > 0) {
         hr_buffer_print(&unit->answer, ",\"rejected\":%zu", unit->reject_count);
-        intake->malformed += (int64_t)unit->reject_count - 1;
-        gauge(intake, "malformed", &intake->malformed);
     }
     hr_buffer_print(&unit->answer, "}\n");
-    size_t batch_count = unit->batch_count, reject_count = unit->reject_count;
-    if (batch_count + reject_count == 0) {
-        answer_ids(unit, 200);
-        return;
-    }
+}
+
+/* From here on durable() or refused() of its last ticket ends it. */
+static void enlist(hr_intake_unit *unit, size_t tickets) {
+    hr_intake *intake = unit->intake;
     unit->first_ticket = intake->ticket + 1;
-    unit->last_ticket = intake->ticket + batch_count + reject_count;
+    unit->last_ticket = intake->ticket + tickets;
     if (intake->last != NULL) {
         intake->last->next = unit;
     } else {
         intake->first = unit;
     }
     intake->last = unit;
+}
+
+/* The usual case: a request of few events goes with all others of this turn. */
+static void join_group(hr_intake_unit *unit) {
+    hr_intake *intake = unit->intake;
+    print_ids(unit);
+    end_answer(unit);
+    if (intake->group.bytes.size + intake->reading.bytes.size > GROUP_BYTES) {
+        offer_group(intake);
+    }
+    if (hr_builder_move(&intake->group, &intake->reading) != HR_OK) {
+        offer_group(intake);
+        HR_ASSERT(hr_builder_move(&intake->group, &intake->reading) == HR_OK);
+    }
+    enlist(unit, 1);
+    if (!intake->is_grouped) {
+        intake->is_grouped = true;
+        hr_loop_defer(intake->trigger->loop, &intake->turn);
+    }
+}
+
+static void offer_alone(hr_intake_unit *unit) {
+    hr_intake *intake = unit->intake;
+    hr_trigger *trigger = intake->trigger;
+    offer_group(intake);
+    unit_flush(&unit->sink);
+    end_answer(unit);
+    if (unit->reject_count > 0) {
+        intake->malformed += (int64_t)unit->reject_count - 1;
+        gauge(intake, "malformed", &intake->malformed);
+    }
+    size_t batch_count = unit->batch_count, reject_count = unit->reject_count;
+    enlist(unit, batch_count + reject_count);
     /* What is offered is taken out of the unit first: the last offer may end it at once. */
     hr_batch **batches = unit->batches;
     rejected *rejects = unit->rejects;
@@ -225,6 +278,17 @@ void hr_intake_commit(hr_intake_unit *take_unit) {
     hr_free(batches);
     hr_free(rejects);
     hr_buffer_fini(&text);
+}
+
+void hr_intake_commit(hr_intake_unit *take_unit) {
+    if (take_unit->batch_count + take_unit->reject_count > 0) {
+        offer_alone(take_unit);
+    } else if (take_unit->intake->reading.count > 0) {
+        join_group(take_unit);
+    } else {
+        end_answer(take_unit);
+        answer_ids(take_unit, 200);
+    }
 }
 
 static void stopped_if_idle(hr_intake *intake) {
@@ -276,6 +340,11 @@ void hr_intake_stop(hr_intake *intake) {
 }
 
 void hr_intake_fini(hr_intake *intake) {
+    if (intake->is_grouped) {
+        hr_loop_forget(intake->trigger->loop, &intake->turn);
+    }
+    hr_builder_fini(&intake->reading);
+    hr_builder_fini(&intake->group);
     while (intake->first != NULL) { /* the server has answered them, or will */
         hr_intake_unit *unit = intake->first;
         intake->first = unit->next;
@@ -284,9 +353,22 @@ void hr_intake_fini(hr_intake *intake) {
     intake->last = NULL;
 }
 
+/* Random bytes of the kernel: one call for sixteen ids. */
+static void take_chance(uint8_t *out, size_t size) {
+    static _Thread_local uint8_t pool[256]; /* getrandom() gives so many whole, never in part */
+    static _Thread_local size_t left;
+    HR_ASSERT(size <= sizeof pool);
+    if (left < size) {
+        HR_ASSERT(getrandom(pool, sizeof pool, 0) == (ssize_t)sizeof pool);
+        left = sizeof pool;
+    }
+    left -= size;
+    memcpy(out, pool + left, size);
+}
+
 void hr_intake_new_id(char out[HR_INTAKE_ID]) {
     uint8_t bytes[16];
-    HR_ASSERT(getrandom(bytes, sizeof bytes, 0) == (ssize_t)sizeof bytes);
+    take_chance(bytes, sizeof bytes);
     uint64_t ms = (uint64_t)(hr_real_us() / 1000);
     for (int i = 0; i < 6; i++) {
         bytes[i] = (uint8_t)(ms >> (40 - 8 * i));

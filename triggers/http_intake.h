@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Requests on their way to the disk: the events of one request are one unit, which is offered with
- * its tickets and answered when all of it is durable. Shared by webhook and storage.
+/* Requests on their way to the disk: the events of one request are one unit, which is answered when
+ * all of it is durable. What small requests of one turn of the loop bring is offered as one batch,
+ * so that a hundred of them cost one unit of the store, one call and one answer. Shared by webhook
+ * and storage.
  *
  * Life:  init -> (admit -> begin -> (pack | add | reject)* -> commit | abort)* -> stop -> fini
  * Rule:  a 2xx that stands for events leaves only in hr_intake_durable(). */
@@ -27,8 +29,12 @@ hr_code hr_sink_add(hr_sink *sink, hr_slice envelope, hr_error *err);
 typedef struct hr_intake {
     hr_trigger *trigger;
     uint64_t ticket;              /* the last one given out */
-    hr_intake_unit *first, *last; /* offered and not yet answered, ascending */
-    bool is_shut;                 /* want(0) */
+    hr_intake_unit *first, *last; /* committed and not yet answered, ascending */
+    hr_builder reading;           /* events of the request in hand */
+    hr_builder group;             /* events of committed ones, to be offered with ticket + 1 */
+    hr_message turn;              /* offers the group; deferred when is_grouped */
+    bool is_grouped;
+    bool is_shut; /* want(0) */
     bool is_stopping, has_stopped;
     int64_t unauthorized, malformed, refused, ignored;
 } hr_intake;
@@ -40,7 +46,8 @@ void hr_intake_init(hr_intake *intake, hr_trigger *trigger);
  * methods (405), anything while intake is shut (503). true: a POST to go on with. */
 bool hr_intake_admit(hr_intake *intake, hr_http_request *request);
 
-/* A unit for the request, to be filled through hr_intake_sink(). */
+/* A unit for the request, to be filled through hr_intake_sink() and given back by commit or abort
+ * before the next one begins. */
 hr_intake_unit *hr_intake_begin(hr_intake *intake, hr_http_request *request);
 hr_sink *hr_intake_sink(hr_intake_unit *unit);
 

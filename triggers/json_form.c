@@ -3,8 +3,6 @@
 
 #include "core/utf8.h"
 
-enum { DEPTH_MAX = 256 };
-
 typedef struct scan {
     const uint8_t *at, *end;
 } scan;
@@ -119,7 +117,7 @@ static bool take_name(scan *s) {
 }
 
 bool hr_json_is_formed(hr_slice json) {
-    char closing[DEPTH_MAX];
+    char closing[HR_JSON_DEPTH_MAX];
     size_t depth = 0;
     if (json.size == 0 || !hr_utf8_is_valid(json)) {
         return false;
@@ -129,7 +127,7 @@ bool hr_json_is_formed(hr_slice json) {
         skip_space(&s);
         bool is_map = take(&s, '{');
         if (is_map || take(&s, '[')) {
-            if (depth == DEPTH_MAX) {
+            if (depth == HR_JSON_DEPTH_MAX) {
                 return false;
             }
             closing[depth++] = is_map ? '}' : ']';

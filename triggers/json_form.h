@@ -5,7 +5,9 @@
 
 #include "core/slice.h"
 
-/* One well-formed value (RFC 8259) in UTF-8, nested at most 256 deep. Values are not looked at: a
+enum { HR_JSON_DEPTH_MAX = 256 };
+
+/* One well-formed value (RFC 8259) in UTF-8, nested at most so deep. Values are not looked at: a
  * number may be beyond a double, \u may be half a surrogate pair.  Thread: any. */
 bool hr_json_is_formed(hr_slice json);
 

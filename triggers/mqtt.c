@@ -6,6 +6,7 @@
 #include "core/memory.h"
 #include "core/utf8.h"
 #include "net/mqtt_client.h"
+#include "triggers/json_form.h"
 #include "triggers/mqtt_topic.h"
 
 #include <inttypes.h>
@@ -132,7 +133,7 @@ static bool looks_like_json(hr_slice data) {
         at++;
     }
     return at < data.size && strchr("{[-0123456789", data.bytes[at]) != NULL &&
-           data.bytes[at] != '\0' && hr_json_is_valid(data);
+           data.bytes[at] != '\0' && hr_json_is_formed(data);
 }
 
 static bool is_cloudevents_json(hr_slice type) {
@@ -243,7 +244,7 @@ static hr_code pack(mqtt_trigger *it, const hr_mqtt_message *message, const char
         fields.content_type = hr_slice_text(
             looks_like_json(message->payload) ? "application/json" : "application/octet-stream");
     } else if (hr_content_type_is_json(fields.content_type) &&
-               !hr_json_is_valid(message->payload)) {
+               !hr_json_is_formed(message->payload)) {
         return hr_fail(err, HR_E_MALFORMED, 0, "the payload says it is JSON and is not");
     }
     for (size_t i = 0; i < level_count; i++) {

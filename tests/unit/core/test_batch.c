@@ -136,6 +136,33 @@ static void large_events_fill_a_batch_by_bytes(void **state) {
     hr_free(data);
 }
 
+static void builders_are_joined_while_one_batch_holds_them(void **state) {
+    (void)state;
+    hr_builder all = {0}, more = {0};
+    for (uint32_t n = 0; n < HR_BATCH_MAX; n += 100) {
+        uint32_t end = n + 100 < HR_BATCH_MAX ? n + 100 : HR_BATCH_MAX;
+        for (uint32_t i = n; i < end; i++) {
+            add_event(&more, i);
+        }
+        assert_int_equal(hr_builder_move(&all, &more), HR_OK);
+        assert_int_equal(more.count, 0);
+    }
+    add_event(&more, HR_BATCH_MAX);
+    assert_int_equal(hr_builder_move(&all, &more), HR_E_TOO_LARGE);
+    assert_int_equal(more.count, 1); /* still there */
+    hr_batch *batch = hr_builder_finish(&all, 7, 1);
+    assert_int_equal(batch->count, HR_BATCH_MAX);
+    for (uint32_t n = 0; n < HR_BATCH_MAX; n++) {
+        assert_event(batch, n, n);
+    }
+    hr_batch_unref(batch);
+    assert_int_equal(hr_builder_move(&all, &more), HR_OK);
+    hr_builder_clear(&all);
+    assert_null(hr_builder_finish(&all, 7, 1));
+    hr_builder_fini(&all);
+    hr_builder_fini(&more);
+}
+
 static void picked_events_stand_alone(void **state) {
     (void)state;
     hr_builder builder = {0};
@@ -189,6 +216,7 @@ int main(void) {
         cmocka_unit_test(foreign_bytes_are_added_as_they_are_or_not_at_all),
         cmocka_unit_test(the_1025th_event_is_refused),
         cmocka_unit_test(large_events_fill_a_batch_by_bytes),
+        cmocka_unit_test(builders_are_joined_while_one_batch_holds_them),
         cmocka_unit_test(picked_events_stand_alone),
         cmocka_unit_test(references_are_counted_across_threads),
     };

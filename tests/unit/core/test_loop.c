@@ -84,6 +84,52 @@ static void messages_left_at_the_end_are_still_run(void **state) {
     assert_int_equal(counting.total, EACH);
 }
 
+typedef struct turn {
+    hr_message message; /* first */
+    hr_loop *loop;
+    int runs, fired;
+    struct turn *also; /* deferred by run() */
+} turn;
+
+static void on_turn(hr_message *message) {
+    turn *self = (turn *)message;
+    self->runs++;
+    if (self->also != NULL) {
+        hr_loop_defer(self->loop, &self->also->message);
+        self->also = NULL;
+    } else if (self->fired == 3) {
+        hr_loop_stop(self->loop);
+    }
+}
+
+static void defer_on_timer(void *data) {
+    turn *self = data;
+    self->fired++;
+    hr_loop_defer(self->loop, &self->message);
+}
+
+/* From a timer and from within itself: nothing else would wake this loop. */
+static void what_is_deferred_runs_before_the_loop_sleeps(void **state) {
+    (void)state;
+    hr_loop *loop = hr_loop_new();
+    turn last = {.message = {.run = on_turn}, .loop = loop, .fired = 3};
+    turn first = {.message = {.run = on_turn}, .loop = loop, .also = &last};
+    turn taken_back = {.message = {.run = on_turn}, .loop = loop};
+    hr_timer *timer = hr_timer_new(loop, defer_on_timer, &first);
+    hr_timer_start(timer, 1, 0);
+    hr_loop_defer(loop, &taken_back.message);
+    hr_loop_forget(loop, &taken_back.message);
+    hr_loop_forget(loop, &taken_back.message); /* no error */
+    hr_loop_run(loop);
+    assert_int_equal(first.runs, 1);
+    assert_int_equal(last.runs, 1);
+    assert_int_equal(taken_back.runs, 0);
+    hr_loop_defer(loop, &last.message); /* what still waits at the end is run */
+    hr_timer_free(timer);
+    hr_loop_free(loop);
+    assert_int_equal(last.runs, 2);
+}
+
 typedef struct sight {
     hr_loop *loop;
     hr_timer *timer;
@@ -189,6 +235,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(messages_of_each_thread_arrive_once_and_in_order),
         cmocka_unit_test(messages_left_at_the_end_are_still_run),
+        cmocka_unit_test(what_is_deferred_runs_before_the_loop_sleeps),
         cmocka_unit_test(timers_watches_and_signals_come_to_the_loop),
         cmocka_unit_test(what_cannot_go_on_ends_with_a_line_and_a_status),
     };

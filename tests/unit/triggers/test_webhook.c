@@ -3,8 +3,10 @@
 #include "triggers/webhook.h"
 
 #include "core/memory.h"
+#include "net/http_server_priv.h"
 #include "tests/lib/trigger_bench.h"
 
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -94,6 +96,69 @@ static void what_was_refused_is_answered_503(void **state) {
     assert_int_equal(bench.refused, 1);
 }
 
+typedef struct crowd {
+    raw_exchange exchanges[12];
+    pthread_t threads[12];
+} crowd;
+
+static void *post_one(void *data) {
+    raw_run(data);
+    return NULL;
+}
+
+static void wait_for_crowd(void *data) {
+    crowd *all = data;
+    for (size_t i = 0; i < 12; i++) {
+        pthread_join(all->threads[i], NULL);
+    }
+}
+
+/* Twelve requests are there before the loop runs; one of them is no JSON, one has three events. */
+static void requests_of_one_turn_are_one_offer(void **state) {
+    (void)state;
+    begin((const char *const[]){"dialect", "cloudevents", "insecure", "1", NULL});
+    static crowd all;
+    char *bodies[12];
+    for (int i = 0; i < 12; i++) {
+        hr_buffer body = {0};
+        hr_buffer_print(&body, "[");
+        for (int k = 0; k < (i == 5 ? 3 : 1); k++) {
+            hr_buffer_print(&body,
+                            "%s{\"specversion\":\"1.0\",\"id\":\"%d-%d\",\"source\":\"s\","
+                            "\"type\":\"t\"}",
+                            k == 0 ? "" : ",", i, k);
+        }
+        hr_buffer_print(&body, i == 3 ? ",{}]" : "]"); /* its first event goes with it */
+        bodies[i] = hr_copy_text(hr_buffer_text(&body));
+        hr_buffer_fini(&body);
+        all.exchanges[i] =
+            (raw_exchange){.port = hr_http_server_port(bench.server),
+                           .head = "POST /hooks/hooked HTTP/1.1\r\nHost: x\r\n"
+                                   "Content-Type: application/cloudevents-batch+json\r\n",
+                           .body = bodies[i]};
+        assert_int_equal(pthread_create(&all.threads[i], NULL, post_one, &all.exchanges[i]), 0);
+    }
+    uint32_t arrived = 0;
+    while (arrived < 12) { /* the server's own count, since nobody outside can tell */
+        pthread_mutex_lock(&bench.server->mutex);
+        arrived = bench.server->handed;
+        pthread_mutex_unlock(&bench.server->mutex);
+    }
+    raw_with_loop(bench.loop, wait_for_crowd, &all);
+    assert_int_equal(bench.offer_count, 1);
+    assert_int_equal(bench_event_count(&bench), 13);
+    for (int i = 0; i < 12; i++) {
+        assert_int_equal(all.exchanges[i].status, i == 3 ? 400 : 202);
+        char *ids = hr_format(
+            i == 5 ? "{\"ids\":[\"5-0\",\"5-1\",\"5-2\"]}\n" : "{\"ids\":[\"%d-0\"]}\n", i);
+        if (i != 3) {
+            assert_string_equal(all.exchanges[i].answer_body, ids);
+        }
+        hr_free(ids);
+        hr_free(bodies[i]);
+    }
+}
+
 static void while_intake_is_shut_nothing_is_offered(void **state) {
     (void)state;
     begin(JSON_OPEN);
@@ -118,8 +183,14 @@ static void malformed_bodies_are_answered_400_with_the_reason(void **state) {
     assert_non_null(strstr(got->answer_body, "line 2"));
     got = bench_post(&bench, "/hooks/hooked", "", "");
     assert_int_equal(got->status, 400);
+    char deep[2 * 300 + 1] = {0};
+    memset(deep, '[', 300);
+    memset(deep + 300, ']', 300);
+    got = bench_post(&bench, "/hooks/hooked", "", deep);
+    assert_int_equal(got->status, 400);
+    assert_string_equal(got->answer_body, "the body is JSON nested deeper than 256\n");
     assert_int_equal(bench.offer_count, 0);
-    assert_int_equal(bench.malformed, 2);
+    assert_int_equal(bench.malformed, 3);
 }
 
 static void a_body_over_max_body_is_answered_413(void **state) {
@@ -488,6 +559,7 @@ int main(void) {
         TEST(an_idempotency_key_is_the_id),
         TEST(the_answer_comes_only_after_durable),
         TEST(what_was_refused_is_answered_503),
+        TEST(requests_of_one_turn_are_one_offer),
         TEST(while_intake_is_shut_nothing_is_offered),
         TEST(malformed_bodies_are_answered_400_with_the_reason),
         TEST(a_body_over_max_body_is_answered_413),
