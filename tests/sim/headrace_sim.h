@@ -185,26 +185,36 @@ typedef struct sim {
     char broken[200];
 } sim;
 
-/* headrace_sim_host.c: what app/engine*.c does in the daemon */
+/* headrace_sim_start.c: what app/engine_build.c and its kin do in the daemon */
 bool sim_boot(sim *s); /* false: the disk or the power failed */
-void sim_end(sim *s);  /* the process is gone; what was on its way with it */
+bool sim_assign(sim *s, uint32_t pull);
+
+/* headrace_sim_host.c: what app/engine*.c does otherwise */
+bool sim_is_dead(sim *s); /* did the disk end this life? */
+void sim_end(sim *s);     /* the process is gone; what was on its way with it */
 void sim_step(sim *s, hr_input *input);
 void sim_turn(sim *s);      /* the store's thread */
 void sim_read_mail(sim *s); /* the oldest of what it ended */
-bool sim_assign(sim *s, uint32_t pull);
-void sim_stop(sim *s); /* clean */
+void sim_stop(sim *s);      /* clean */
 
-/* headrace_sim_world.c: sources, functions, the broker */
-void sim_world(sim *s); /* made by the seed */
+/* headrace_sim_source.c */
 void sim_offer_new(sim *s);
 void sim_offer_again(sim *s);
-void sim_answer(sim *s, uint32_t index);
 void sim_replay(sim *s); /* somebody replays or drops a dead letter */
+void sim_source_told(sim *s, const hr_action *act);
+void sim_sources_restart(sim *s);
+
+/* headrace_sim_pull.c: the broker */
 void sim_produce(sim *s, uint32_t pull, uint32_t count);
 void sim_deliver(sim *s, uint32_t pull, uint32_t max);
 void sim_rebalance(sim *s, uint32_t pull);
-void sim_source_told(sim *s, const hr_action *act);
-void sim_sources_restart(sim *s);
+void sim_settled(sim *s, uint32_t feed, uint64_t low); /* the group's offset is committed */
+
+/* headrace_sim_reply.c: functions */
+void sim_answer(sim *s, uint32_t index);
+
+/* headrace_sim_world.c: events and the configuration */
+void sim_world(sim *s); /* made by the seed */
 uint32_t sim_event_add(sim *s, uint32_t feed, uint32_t key);
 void sim_pack(const sim *s, uint32_t event, uint64_t position, hr_builder *builder);
 uint32_t sim_event_of(const sim *s, const hr_batch *batch, uint32_t index); /* 0: a phantom */
@@ -220,13 +230,20 @@ sim_slot *sim_slot_at(sim_feed *feed, uint64_t position); /* made when missing *
 void sim_check_call(sim *s, const hr_call *call);
 void sim_check_unit(sim *s, const hr_unit *unit); /* it is durable */
 void sim_check_note(void *data, const hr_note *note);
-void sim_check_start(sim *s, bool is_final); /* the store is open, nothing runs yet */
-void sim_check_end(sim *s);
+void sim_check_position(sim *s, uint32_t feed, const hr_batch *batch, uint32_t index);
 bool sim_is_passed(const sim_cursor *cursor, uint64_t position);
 void sim_allow(sim *s, uint32_t only); /* SIM_FEEDS: all: an interruption; see S14 */
 uint32_t sim_feed_index(const sim *s, uint32_t id);
 uint32_t sim_function_index(const sim *s, uint32_t id);
 uint64_t sim_chance(sim *s, uint64_t below);
+
+/* headrace_sim_audit.c: what must hold in the store */
+void sim_check_start(sim *s, bool is_final); /* the store is open, nothing runs yet */
+void sim_check_end(sim *s);
+
+static inline bool sim_is_pull(uint32_t feed) {
+    return feed >= SIM_PUSH && feed < SIM_PUSH + SIM_PULL;
+}
 
 /* headrace_sim.c */
 typedef struct sim_outcome {

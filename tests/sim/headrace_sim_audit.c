@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the store holds at a start, against what is known; and the end of a history. */
+#include "tests/lib/store_fixture.h"
+#include "tests/sim/headrace_sim.h"
+
+static bool read(sim *s, hr_read *read) {
+    fixture_read(s->store, read);
+    bool is_fault = hr_vfs_sim_is_cut(s->disk) || hr_vfs_sim_has_failed_read(s->disk);
+    if (read->result != HR_OK && !is_fault) {
+        s->totals->corrupt++;
+        sim_break(s, "the store cannot be read: %s", hr_code_meaning(read->result));
+    }
+    return read->result == HR_OK;
+}
+
+static bool read_journal(sim *s, uint32_t feed) {
+    for (uint64_t p = 0; p < s->feeds[feed].count; p++) {
+        s->feeds[feed].slots[p].is_present = false;
+    }
+    hr_read journal = {.kind = HR_READ_JOURNAL, .feed = s->feeds[feed].id, .from = 1};
+    for (bool at_end = false; !at_end;) {
+        bool is_read = read(s, &journal);
+        if (journal.corrupt_count > 0) {
+            s->totals->corrupt += journal.corrupt_count;
+            sim_break(s, "feed %u is damaged at %llu", feed,
+                      (unsigned long long)journal.corrupt[0]);
+        }
+        for (uint32_t i = 0; journal.batch != NULL && i < journal.batch->count; i++) {
+            sim_check_position(s, feed, journal.batch, i);
+            journal.from = journal.batch->position[i] + 1;
+        }
+        at_end = !is_read || journal.at_end || journal.batch == NULL;
+        hr_read_fini(&journal);
+        if (!is_read) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* A letter is replayed when its event is durable, and only then. */
+static void check_letter(sim *s, const hr_row *letter) {
+    uint32_t durable = 0;
+    for (uint32_t e = 1; e <= s->event_count && !s->has_jumped; e++) {
+        bool is_its = s->events[e].letter == letter->position && s->events[e].feed >= SIM_INJECT;
+        durable += is_its && s->events[e].position != 0 ? 1 : 0;
+    }
+    if (s->has_jumped || (letter->state == HR_DEAD_REPLAYED) == (durable == 1)) {
+        return;
+    }
+    sim_break(s, "dead letter %llu is in state %u, of its replays %u are durable",
+              (unsigned long long)letter->position, letter->state, durable);
+    s->lost += durable == 0 ? 1 : 0;
+}
+
+static bool read_dead(sim *s) {
+    hr_read dead = {.kind = HR_READ_DEAD, .max = 1u << 20, .states = 7};
+    bool is_read = read(s, &dead);
+    s->rejects_dead = 0;
+    for (size_t i = 0; is_read && i < dead.found_count; i++) {
+        const hr_found *found = &dead.found[i];
+        if (found->row.function == 0) {
+            s->rejects_dead++;
+            continue;
+        }
+        if (s->has_replays) {
+            check_letter(s, &found->row);
+        }
+        uint8_t bit = (uint8_t)(1u << sim_function_index(s, found->row.function));
+        sim_slot *slot =
+            sim_slot_at(&s->feeds[sim_feed_index(s, found->row.feed)], found->origin_position);
+        slot->dead |= bit;
+        if (slot->event == 0) {
+            sim_break(s, "a dead letter of nothing");
+            continue;
+        }
+        s->events[slot->event].dead |= bit;
+    }
+    hr_read_fini(&dead);
+    return is_read;
+}
+
+static bool check_sums(sim *s, bool is_final) {
+    hr_read totals = {.kind = HR_READ_TOTALS};
+    bool is_read = read(s, &totals);
+    for (size_t i = 0; is_read && i < totals.found_count; i++) {
+        const hr_counters *c = &totals.found[i].counters;
+        uint64_t pending = totals.found[i].pending;
+        uint64_t ends = c->delivered + c->filtered + c->dropped + c->dead + c->expired;
+        if (c->deliveries != ends + pending || (is_final && pending > 0)) {
+            s->totals->drift++;
+            sim_break(s, "function %u: deliveries %llu, ended %llu, pending %llu",
+                      totals.found[i].row.function, (unsigned long long)c->deliveries,
+                      (unsigned long long)ends, (unsigned long long)pending);
+        }
+    }
+    hr_read_fini(&totals);
+    return is_read;
+}
+
+static void lose(sim *s, uint32_t event, const char *how, uint32_t function) {
+    s->lost += s->events[event].is_lost ? 0 : 1;
+    s->events[event].is_lost = true;
+    sim_break(s, "e%u of feed %u %s function %u", event, s->events[event].feed, how, function);
+}
+
+/* Acknowledged is settled or pending: for each function that takes from it. */
+static void check_feed(sim *s, uint32_t feed, bool is_final) {
+    for (uint64_t p = 1; p < s->feeds[feed].count; p++) {
+        const sim_slot *slot = &s->feeds[feed].slots[p];
+        for (uint32_t f = 0; f < SIM_FUNCTIONS && slot->event != 0; f++) {
+            if ((s->functions[f].takes >> feed & 1) == 0 || !sim_wants(s, f, slot->event)) {
+                continue;
+            }
+            const sim_event *event = &s->events[slot->event];
+            bool is_parked = (slot->parked >> f & 1) != 0;
+            bool is_passed = sim_is_passed(&s->cursors[f][feed], p);
+            bool is_ended = ((slot->handled | slot->dead | event->other) >> f & 1) != 0;
+            bool is_there = slot->is_present || sim_is_pull(feed);
+            if (is_passed && !is_parked && !is_ended && !sim_is_pull(feed)) {
+                lose(s, slot->event, "counts as settled and was not handled by", f);
+            } else if (!is_passed && !is_there) {
+                lose(s, slot->event, "is gone before it was settled for", f);
+            } else if (is_final && (!is_passed || is_parked) && !sim_is_pull(feed)) {
+                sim_break(s, "e%u is left for function %u at the end", slot->event, f);
+            }
+        }
+    }
+}
+
+/* What no function takes is settled at once, and settled history goes on a full disk. */
+static void check_acked(sim *s) {
+    uint32_t taken = 0;
+    for (uint32_t f = 0; f < SIM_FUNCTIONS; f++) {
+        taken |= s->functions[f].takes;
+    }
+    for (uint32_t e = 1; e <= s->event_count; e++) {
+        uint32_t feed = s->events[e].feed;
+        if (!s->events[e].is_acked || feed >= SIM_PUSH || (taken >> feed & 1) == 0) {
+            continue;
+        }
+        bool is_known = false;
+        for (uint64_t p = 1; !is_known && p < s->feeds[feed].count; p++) {
+            is_known = s->feeds[feed].slots[p].event == e;
+        }
+        if (!is_known) {
+            lose(s, e, "was acknowledged and is in no journal for", 0);
+        }
+    }
+}
+
+/* The event of an instant and the instant are durable together or not at all. */
+static void check_fires(sim *s, uint32_t feed) {
+    const sim_push *p = &s->push[feed];
+    uint32_t taken = 0;
+    for (uint32_t f = 0; f < SIM_FUNCTIONS; f++) {
+        taken |= s->functions[f].takes;
+    }
+    for (int64_t n = 1; n < SIM_FIRES && p->fires[n] != 0; n++) {
+        const sim_event *event = &s->events[p->fires[n]];
+        if (n <= p->last_fire && event->position == 0 && (taken >> feed & 1) != 0) {
+            lose(s, p->fires[n], "counts as fired and is in no journal for", 0);
+        } else if (n > p->last_fire && event->position != 0) {
+            sim_break(s, "feed %u: instant %lld is in the journal, the last fire is %lld", feed,
+                      (long long)n, (long long)p->last_fire);
+        }
+    }
+}
+
+void sim_check_start(sim *s, bool is_final) {
+    bool can = true;
+    for (uint32_t i = 0; can && i < SIM_FEEDS; i++) {
+        if (s->feeds[i].id != 0 && !sim_is_pull(i)) {
+            can = read_journal(s, i);
+        }
+    }
+    if (!can || !read_dead(s) || !check_sums(s, is_final)) {
+        return;
+    }
+    for (uint32_t i = 0; i < SIM_FEEDS; i++) {
+        check_feed(s, i, is_final);
+    }
+    check_acked(s);
+    for (uint32_t i = 0; i < SIM_PUSH; i++) {
+        if (s->push[i].is_cron) {
+            check_fires(s, i);
+        }
+    }
+    if (s->rejects_dead < s->rejects_acked) {
+        s->lost += s->rejects_acked - s->rejects_dead;
+        sim_break(s, "malformed inputs: %llu acknowledged, %llu dead letters",
+                  (unsigned long long)s->rejects_acked, (unsigned long long)s->rejects_dead);
+    }
+}
+
+/* ---- the end: all is drained, the store was opened once more ---- */
+
+/* Must every function that takes it have ended it? What was never acknowledged may be gone. A call
+ * comes after the commit of its event: each result is owed whose cause ended well here. */
+static bool is_owed(const sim *s, const sim_event *event) {
+    if (event->feed < SIM_PUSH + SIM_PULL) {
+        return !event->is_reject && (event->is_acked || sim_is_pull(event->feed));
+    }
+    if (event->feed >= SIM_INJECT) {
+        return event->position != 0;
+    }
+    const sim_event *cause = &s->events[event->cause];
+    return ((cause->dead | cause->other) >> (event->feed - SIM_PUSH - SIM_PULL) & 1) == 0;
+}
+
+void sim_check_end(sim *s) {
+    sim_check_start(s, true);
+    for (uint32_t e = 1; e <= s->event_count; e++) {
+        const sim_event *event = &s->events[e];
+        if (!is_owed(s, event)) {
+            continue;
+        }
+        for (uint32_t f = 0; f < SIM_FUNCTIONS; f++) {
+            bool is_due = (s->functions[f].takes >> event->feed & 1) != 0 && sim_wants(s, f, e);
+            if (is_due && ((event->handled | event->dead | event->other) >> f & 1) == 0) {
+                lose(s, e, "never came to", f);
+            }
+        }
+    }
+    if (s->duplicates > s->allowed) {
+        sim_break(s, "%llu duplicates, %llu allowed", (unsigned long long)s->duplicates,
+                  (unsigned long long)s->allowed);
+    }
+}

@@ -1,0 +1,333 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A life begins: from the store to a dispatcher, as the engine builds it in the daemon. */
+#include "core/memory.h"
+#include "tests/sim/headrace_sim.h"
+
+#include <stdio.h>
+
+static int64_t clock_real(void *data) {
+    const sim *s = data;
+    return s->real_us;
+}
+
+static uint64_t clock_mono(void *data) {
+    const sim *s = data;
+    return s->now_ns;
+}
+
+static void load_feed(void *data, uint32_t feed, const char *kind, const char *identity,
+                      uint64_t next_position, uint64_t unsettled_bytes, int64_t last_fire_us) {
+    (void)kind, (void)identity;
+    sim *s = data;
+    uint32_t at = sim_feed_index(s, feed);
+    s->next[at] = next_position;
+    s->unsettled[at] = unsettled_bytes;
+    if (at < SIM_PUSH) {
+        s->push[at].last_fire = last_fire_us == INT64_MIN ? 0 : last_fire_us;
+    }
+}
+
+static void load_checkpoint(void *data, uint32_t function, uint32_t feed, uint64_t low,
+                            hr_slice settled, const hr_counters *counters) {
+    sim *s = data;
+    uint32_t at = sim_feed_index(s, feed);
+    uint32_t row = function == 0 ? SIM_FUNCTIONS : sim_function_index(s, function);
+    s->counters[row][at] = *counters;
+    if (function != 0) {
+        sim_cursor *c = &s->cursors[row][at];
+        c->exists = true;
+        c->low = low;
+        c->settled.size = 0;
+        hr_buffer_add_slice(&c->settled, settled);
+    }
+}
+
+static void load_parked(void *data, const hr_row *row) {
+    sim *s = data;
+    s->parked = hr_realloc(s->parked, (s->parked_count + 1) * sizeof *s->parked);
+    s->parked[s->parked_count++] = *row;
+    sim_feed *feed = &s->feeds[sim_feed_index(s, row->feed)];
+    sim_slot_at(feed, row->position)->parked |=
+        (uint8_t)(1u << sim_function_index(s, row->function));
+}
+
+static void load_dead(void *data, uint64_t count) {
+    sim *s = data;
+    s->dead_count = count;
+}
+
+static hr_code load(sim *s, uint32_t only, hr_error *err) {
+    hr_store_loader loader = {.data = s,
+                              .feed = load_feed,
+                              .checkpoint = load_checkpoint,
+                              .parked = load_parked,
+                              .dead = only == 0 ? load_dead : NULL};
+    s->parked_count = 0;
+    for (uint32_t i = 0; i < SIM_FEEDS; i++) {
+        bool is_it = only == 0 || s->feeds[i].id == only;
+        for (uint64_t p = 0; is_it && p < s->feeds[i].count; p++) {
+            s->feeds[i].slots[p].parked = 0;
+        }
+        for (uint32_t f = 0; is_it && f < SIM_FUNCTIONS; f++) {
+            s->cursors[f][i].exists = false;
+        }
+    }
+    return hr_store_load(s->store, only, &loader, err);
+}
+
+static bool feed_is_used(const sim *s, uint32_t feed) {
+    if (feed < SIM_PUSH) {
+        return s->push[feed].exists;
+    }
+    if (feed >= SIM_INJECT) {
+        return s->has_replays && s->functions[feed - SIM_INJECT].exists;
+    }
+    feed -= SIM_PUSH;
+    return feed < SIM_PULL ? s->pull[feed].exists : s->functions[feed - SIM_PULL].has_takers;
+}
+
+static hr_code open_feed(sim *s, uint32_t feed, hr_error *err) {
+    bool is_pull = feed >= SIM_PUSH && feed < SIM_PUSH + SIM_PULL;
+    char identity[32];
+    snprintf(identity, sizeof identity, "feed/%u", feed);
+    return hr_store_feed_open(s->store, is_pull ? "pull" : "journal", identity, &s->feeds[feed].id,
+                              &s->feeds[feed].epoch, err);
+}
+
+/* Pull feeds too, so that the checks know them by number; the engine does that when it gets them.
+ */
+static hr_code open_numbers(sim *s, hr_error *err) {
+    hr_code code = HR_OK;
+    for (uint32_t i = 0; code == HR_OK && i < SIM_FEEDS; i++) {
+        s->feeds[i].id = 0;
+        code = feed_is_used(s, i) ? open_feed(s, i, err) : HR_OK;
+    }
+    for (uint32_t i = 0; code == HR_OK && i < SIM_FUNCTIONS; i++) {
+        if (s->functions[i].exists) {
+            code = hr_store_function_open(s->store, s->functions[i].policy.name, NULL,
+                                          &s->functions[i].policy.id, err);
+        }
+    }
+    return code;
+}
+
+/* As hr_engine_take(). */
+static void take(sim *s, uint32_t function, uint32_t feed, bool is_pull) {
+    const sim_cursor *c = &s->cursors[function][feed];
+    uint32_t id = s->functions[function].policy.id, from = s->feeds[feed].id;
+    hr_counters none = {0};
+    uint64_t start = s->next[feed] == 0 ? 1 : s->next[feed];
+    if (c->exists) {
+        hr_dispatch_take(s->dispatch, id, from, c->low, c->low,
+                         hr_slice_of(c->settled.bytes, c->settled.size),
+                         &s->counters[function][feed]);
+    } else {
+        hr_dispatch_take(s->dispatch, id, from, 0, is_pull ? 0 : start, (hr_slice){0}, &none);
+    }
+}
+
+typedef struct seen_loader {
+    uint32_t feed;
+    hr_dedupe *dedupe;
+} seen_loader;
+
+static void load_seen(void *data, uint32_t feed, int64_t at_ms, hr_slice hashes) {
+    const seen_loader *loader = data;
+    for (size_t at = 0; feed == loader->feed && at + sizeof(hr_seen) <= hashes.size;
+         at += sizeof(hr_seen)) {
+        hr_seen seen;
+        memcpy(&seen, hashes.bytes + at, sizeof seen);
+        hr_dedupe_add(loader->dedupe, seen, at_ms);
+    }
+}
+
+static hr_code add_journal(sim *s, uint32_t feed, hr_error *err) {
+    hr_feed_policy policy = {.id = s->feeds[feed].id,
+                             .epoch = s->feeds[feed].epoch,
+                             .next = s->next[feed] == 0 ? 1 : s->next[feed],
+                             .unsettled_bytes = s->unsettled[feed],
+                             .max_bytes = 1u << 30,
+                             .has_hops = feed >= SIM_PUSH,
+                             .has_replays = feed >= SIM_INJECT,
+                             .counters = s->counters[SIM_FUNCTIONS][feed]};
+    if (feed < SIM_PUSH) {
+        policy.max_bytes = s->push[feed].max_bytes;
+    }
+    if (feed < SIM_PUSH && s->push[feed].dedupes) {
+        policy.take_dedupe = hr_dedupe_new(100000, INT64_C(3) * 86400000);
+        seen_loader seen = {.feed = policy.id, .dedupe = policy.take_dedupe};
+        hr_store_loader loader = {.data = &seen, .seen = load_seen};
+        hr_code code = hr_store_load(s->store, 0, &loader, err);
+        if (code != HR_OK) {
+            hr_dedupe_free(policy.take_dedupe);
+            return code;
+        }
+    }
+    hr_dispatch_add_feed(s->dispatch, &policy);
+    return HR_OK;
+}
+
+/* As build_away() of the engine. */
+static hr_code add_away(sim *s, hr_error *err) {
+    hr_code code = HR_OK;
+    for (uint32_t i = SIM_PUSH; code == HR_OK && i < SIM_PUSH + SIM_PULL; i++) {
+        size_t row = 0;
+        while (row < s->parked_count && s->parked[row].feed != s->feeds[i].id) {
+            row++;
+        }
+        if (!feed_is_used(s, i) || row == s->parked_count) {
+            continue;
+        }
+        code = open_feed(s, i, err);
+        if (code != HR_OK) {
+            return code;
+        }
+        hr_feed_policy policy = {
+            .id = s->feeds[i].id, .pull = true, .is_away = true, .epoch = s->feeds[i].epoch};
+        hr_dispatch_add_feed(s->dispatch, &policy);
+        for (uint32_t f = 0; f < SIM_FUNCTIONS; f++) {
+            if (s->cursors[f][i].exists) {
+                take(s, f, i, true);
+            }
+        }
+    }
+    return code;
+}
+
+static hr_code build(sim *s, hr_error *err) {
+    hr_dispatch_options options = {.note = sim_check_note,
+                                   .note_data = s,
+                                   .dead_count = s->dead_count,
+                                   .window_events = s->window,
+                                   .checkpoint_ns = s->checkpoint_ns};
+    s->dispatch = hr_dispatch_new(&options);
+    hr_code code = HR_OK;
+    for (uint32_t i = 0; code == HR_OK && i < SIM_FEEDS; i++) {
+        bool is_pull = i >= SIM_PUSH && i < SIM_PUSH + SIM_PULL;
+        if (feed_is_used(s, i) && !is_pull) {
+            code = add_journal(s, i, err);
+        }
+    }
+    for (uint32_t f = 0; code == HR_OK && f < SIM_FUNCTIONS; f++) {
+        sim_function *function = &s->functions[f];
+        if (!function->exists) {
+            continue;
+        }
+        uint32_t results = SIM_PUSH + SIM_PULL + f;
+        function->policy.matcher = function->keep == 0 ? NULL : &function->matcher;
+        function->policy.result_feed = function->has_takers ? s->feeds[results].id : 0;
+        hr_dispatch_add_function(s->dispatch, &function->policy);
+        for (uint32_t i = 0; i < SIM_FEEDS; i++) {
+            bool is_pull = i >= SIM_PUSH && i < SIM_PUSH + SIM_PULL;
+            if ((function->takes >> i & 1) != 0 && !is_pull) {
+                take(s, f, i, false);
+            }
+        }
+    }
+    code = code == HR_OK ? add_away(s, err) : code;
+    for (size_t i = 0; code == HR_OK && i < s->parked_count; i++) {
+        hr_dispatch_load_parked(s->dispatch, &s->parked[i]);
+    }
+    return code;
+}
+
+static hr_code open_store(sim *s, hr_error *err) {
+    hr_store_options options = {.dir = s->dir,
+                                .vfs = "sim",
+                                .ballast_bytes = s->ballast_bytes,
+                                .journal_max_bytes = s->journal_max_bytes,
+                                .journal_keep_ms = s->journal_keep_ms,
+                                .dead_max_age_ms = -1,
+                                .page_bytes = s->page_bytes,
+                                .wal_max_bytes = s->wal_max_bytes,
+                                .real_us = clock_real,
+                                .mono_ns = clock_mono,
+                                .clock_data = s};
+    s->phase = SIM_IN_OPEN;
+    hr_code code = hr_store_open(&options, &s->store, err);
+    if (code != HR_OK) {
+        s->store = NULL;
+        return code;
+    }
+    s->phase = SIM_IN_NUMBERS;
+    return open_numbers(s, err);
+}
+
+bool sim_boot(sim *s) {
+    hr_error err = {0};
+    s->is_over = s->is_told = false;
+    s->mail_end = &s->mail;
+    s->queued = 0;
+    s->ending_count = 0;
+    s->wake_ns = UINT64_MAX;
+    hr_code code = open_store(s, &err);
+    code = code == HR_OK ? load(s, 0, &err) : code;
+    if (code == HR_OK) {
+        sim_check_start(s, false);
+        code = hr_vfs_sim_has_failed_read(s->disk) ? HR_E_STORE_IO : build(s, &err);
+    }
+    code = code == HR_OK ? hr_store_start(s->store, &err) : code;
+    if (code != HR_OK || sim_is_dead(s)) {
+        if (!hr_vfs_sim_is_cut(s->disk) && code != HR_E_STORE_IO && code != HR_E_STORE_FULL) {
+            sim_break(s, "it does not start: %s", err.text);
+        }
+        s->is_over = true;
+        return false;
+    }
+    sim_sources_restart(s);
+    for (uint32_t f = 0; f < SIM_FUNCTIONS && !s->is_over; f++) {
+        if (s->functions[f].exists) {
+            hr_input room = {.kind = HR_IN_ROOM,
+                             .room = {.function = s->functions[f].policy.id,
+                                      .slots = 1 + (uint32_t)sim_chance(s, 4)}};
+            sim_step(s, &room);
+        }
+    }
+    return !s->is_over;
+}
+
+/* As assign() and begin() of the engine's host, S17: from the larger of what store and group know.
+ */
+bool sim_assign(sim *s, uint32_t pull) {
+    hr_error err = {0};
+    uint32_t feed = SIM_PUSH + pull;
+    sim_pull *p = &s->pull[pull];
+    s->phase = SIM_IN_ASSIGN;
+    while (s->queued > 0 && !sim_is_dead(s)) { /* its elders come first */
+        hr_store_turn(s->store);
+    }
+    s->phase = SIM_IN_ASSIGN;
+    hr_code code = sim_is_dead(s) ? HR_E_STORE_IO : open_feed(s, feed, &err);
+    code = code == HR_OK ? load(s, s->feeds[feed].id, &err) : code;
+    if (code != HR_OK) { /* full: the source asks again */
+        s->is_over = s->is_over || code != HR_E_STORE_FULL;
+        return false;
+    }
+    hr_feed_policy policy = {.id = s->feeds[feed].id, .pull = true, .epoch = s->feeds[feed].epoch};
+    hr_dispatch_add_feed(s->dispatch, &policy);
+    uint64_t known = UINT64_MAX;
+    for (uint32_t f = 0; f < SIM_FUNCTIONS; f++) {
+        if ((s->functions[f].takes >> feed & 1) == 0) {
+            continue;
+        }
+        take(s, f, feed, true);
+        const sim_cursor *c = &s->cursors[f][feed];
+        known = c->exists && c->low < known ? c->low : known;
+    }
+    for (size_t i = 0; i < s->parked_count; i++) {
+        hr_dispatch_load_parked(s->dispatch, &s->parked[i]);
+    }
+    for (uint64_t i = 0; i < s->feeds[feed].count; i++) {
+        s->feeds[feed].slots[i].running = 0;
+    }
+    p->sent = known == UINT64_MAX || p->group > known ? p->group : known;
+    p->sent = p->sent == 0 ? 1 : p->sent;
+    p->group = p->sent;
+    p->is_owned = true;
+    p->credit = 0;
+    sim_say(s, "assigned", feed, p->sent, known, s->parked_count);
+    hr_input input = {.kind = HR_IN_BEGIN,
+                      .begin = {.feed = s->feeds[feed].id, .position = p->sent}};
+    sim_step(s, &input);
+    return true;
+}

@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the parts of the simulated disk know of each other: files in memory (vfs_sim_disk.c), what
+ * SQLite calls (vfs_sim_sqlite.c), faults and what tests call (vfs_sim.c). */
+#ifndef HR_TESTS_VFS_SIM_PRIV_H
+#define HR_TESTS_VFS_SIM_PRIV_H
+
+#include "core/buffer.h"
+#include "tests/sim/vfs_sim.h"
+
+#include <sqlite3.h>
+
+enum { SECTOR = 512, FILES_MAX = 8, CHANGES_MAX = 32 /* to look through at each write */ };
+
+/* A change that a sync has not made durable: bytes at an offset, or a truncate to it. What it wrote
+ * is in now; the log holds what stood there, to take it back, and what it wrote once another change
+ * goes over it (or always, when durable is a buffer of its own). */
+typedef struct change {
+    uint64_t at, size_before;
+    size_t size, old_at, old_size, new_at;
+    bool is_cut_off, has_new; /* is_cut_off: a truncate */
+} change;
+
+typedef struct disk_file {
+    char *name;
+    bool exists, is_wal;
+    bool is_split; /* durable is a buffer of its own ... */
+    bool is_lossy; /* ... and not now without changes: a sync failed or lied */
+    hr_buffer now, durable, log;
+    change *changes;
+    size_t count, capacity;
+    uint64_t changed_to; /* no change reaches beyond */
+} disk_file;
+
+typedef struct kept_file {
+    char *name;
+    hr_buffer bytes;
+} kept_file;
+
+struct hr_vfs_sim {
+    sqlite3_vfs vfs;
+    char *name;
+    disk_file files[FILES_MAX];
+    kept_file kept[HR_VFS_SIM_PLACES][FILES_MAX];
+    uint64_t chance, calls, cut_at, fail_at, room, ballast_bytes;
+    uint64_t read_in; /* reads until one fails */
+    char *lie, *ballast_path;
+    bool is_cut, is_kill, has_failed_read;
+    int cut_call;
+};
+
+bool vfs_sim_has_suffix(const char *name, const char *suffix);
+
+/* vfs_sim_disk.c */
+disk_file *vfs_sim_find(hr_vfs_sim *sim, const char *name); /* NULL: none */
+disk_file *vfs_sim_make(hr_vfs_sim *sim, const char *name);
+void vfs_sim_drop(disk_file *file); /* its buffers stay for the next one */
+/* Notes a change before it is done: size bytes at an offset, or (bytes NULL) a truncate to it. */
+void vfs_sim_log(disk_file *file, uint64_t at, const void *bytes, size_t size);
+void vfs_sim_put(hr_buffer *buffer, uint64_t at, const uint8_t *bytes, size_t size);
+void vfs_sim_resize(hr_buffer *buffer, uint64_t size);
+void vfs_sim_synced(disk_file *file);   /* what was written is durable */
+void vfs_sim_unsynced(disk_file *file); /* a sync lied or failed: now and durable part */
+void vfs_sim_forget(disk_file *file);   /* the changes not synced */
+void vfs_sim_survive(hr_vfs_sim *sim, disk_file *file); /* a power cut */
+
+/* vfs_sim_sqlite.c */
+void vfs_sim_register(hr_vfs_sim *sim);
+
+#endif
