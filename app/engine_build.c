@@ -282,7 +282,7 @@ static hr_code dispatch_function(hr_engine *e, engine_function *f, hr_error *err
     for (size_t i = 0; i < f->function_count; i++) {
         hr_engine_take(e, f, f->functions[i]->result_feed, false, earliest);
     }
-    hr_engine_take(e, f, f->inject_feed, false, true);
+    hr_engine_take(e, f, f->inject_feed, false, false);
     return f->object->ops->init(f->object, err);
 }
 

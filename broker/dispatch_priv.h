@@ -258,6 +258,7 @@ void hr_feed_fence(hr_dispatch *d, feed *f);
 /* dispatch_take.c: from feeds into lanes */
 void hr_function_take(hr_dispatch *d, function *f);
 void hr_cursor_read(hr_dispatch *d, const hr_input *input);
+hr_batch *hr_batch_part(hr_batch *batch, uint64_t position, uint64_t end);
 void hr_lane_push(function *f, uint32_t index, const item *what, bool at_front, uint64_t now_ns);
 void hr_cursor_unqueue(cursor *c);
 bool hr_cursor_was_settled(cursor *c, uint64_t position);
@@ -303,6 +304,7 @@ void hr_park_resume(cursor *c);
 void hr_park_cancel_fetch(cursor *c);
 
 /* dispatch_removed.c: functions that are no longer configured */
+hr_batch *hr_removed_part(cursor *c, hr_batch *take_batch);
 void hr_removed_take(hr_dispatch *d, cursor *c, span *s);
 void hr_removed_finish(hr_dispatch *d, function *f);
 void hr_removed_done(hr_dispatch *d, const unit_box *unit);

@@ -2,14 +2,24 @@
 /* Functions that stand in the store but no longer in the configuration (S21). */
 #include "broker/dispatch_priv.h"
 
+/* Of a batch what was appended before the start; NULL: nothing more. The rest is not its own: a
+ * checkpoint that passed it would keep it from the function should that come back, uncounted. */
+hr_batch *hr_removed_part(cursor *c, hr_batch *take_batch) {
+    hr_batch *part = hr_batch_part(take_batch, c->next, c->end);
+    hr_batch_unref(take_batch);
+    if (part == NULL) {
+        c->next = c->end;
+    }
+    return part;
+}
+
 /* What was appended before the start and is not settled is given up. */
 void hr_removed_take(hr_dispatch *d, cursor *c, span *s) {
     const char *why = c->function->policy.is_removed
                           ? "the function is no longer in the configuration"
                           : "the function no longer takes from where it came";
     for (uint32_t i = 0; i < s->batch->count; i++) {
-        uint64_t position = s->batch->position[i];
-        if (position >= c->end || hr_cursor_was_settled(c, position)) {
+        if (hr_cursor_was_settled(c, s->batch->position[i])) {
             hr_cursor_mark(c, s, i);
             continue;
         }

@@ -161,20 +161,21 @@ static void take_batch(hr_dispatch *d, cursor *c, hr_batch *batch) {
     c->next = batch->position[count - 1] + 1;
 }
 
-/* The events of the batch from position on: what was read from the store may have ended within a
- * batch that memory has too, and no event may come twice. A reference for the caller. */
-static hr_batch *from_position(hr_batch *batch, uint64_t position) {
-    if (batch->position[0] >= position) {
+/* The events of the batch from position on and below end: what was read from the store may have
+ * ended within a batch that memory has too, and no event may come twice. A reference for the
+ * caller; NULL: there are none. */
+hr_batch *hr_batch_part(hr_batch *batch, uint64_t position, uint64_t end) {
+    if (batch->position[0] >= position && batch->position[batch->count - 1] < end) {
         return hr_batch_ref(batch);
     }
     uint32_t keep[HR_BATCH_MAX];
     uint32_t kept = 0;
     for (uint32_t i = 0; i < batch->count; i++) {
-        if (batch->position[i] >= position) {
+        if (batch->position[i] >= position && batch->position[i] < end) {
             keep[kept++] = i;
         }
     }
-    return hr_batch_pick(batch, keep, kept);
+    return kept == 0 ? NULL : hr_batch_pick(batch, keep, kept);
 }
 
 /* The next batch of the cursor, a reference for the caller; NULL when there is none in memory (a
@@ -191,7 +192,7 @@ static hr_batch *next_batch(hr_dispatch *d, cursor *c) {
     }
     if (c->next >= f->ring_floor) {
         hr_batch *batch = hr_feed_find(f, c->next);
-        return batch == NULL ? NULL : from_position(batch, c->next);
+        return batch == NULL ? NULL : hr_batch_part(batch, c->next, UINT64_MAX);
     }
     if (f->policy.pull) {
         return NULL; /* cannot be below the ring: all functions move together */
@@ -256,6 +257,9 @@ void hr_function_take(hr_dispatch *d, function *f) {
                 hr_window_open(d, c);
             }
             hr_batch *batch = next_batch(d, c);
+            if (batch != NULL && c->is_removed) {
+                batch = hr_removed_part(c, batch);
+            }
             if (batch != NULL) {
                 take_batch(d, c, batch);
                 hr_batch_unref(batch);
@@ -297,7 +301,8 @@ void hr_cursor_read(hr_dispatch *d, const hr_input *input) {
     }
     c->is_reading = false;
     for (size_t i = 0; i < input->read.corrupt_count; i++) {
-        if (!hr_cursor_was_settled(c, input->read.corrupt[i])) {
+        bool is_its = !c->is_removed || input->read.corrupt[i] < c->end;
+        if (is_its && !hr_cursor_was_settled(c, input->read.corrupt[i])) {
             settle_corrupt(d, c, input->read.corrupt[i]);
         }
     }
@@ -314,6 +319,7 @@ void hr_cursor_read(hr_dispatch *d, const hr_input *input) {
     if (input->read.corrupt_count > 0 && !input->read.at_end) {
         next = input->read.corrupt[input->read.corrupt_count - 1] + 1;
     }
+    next = c->is_removed && next > c->end ? c->end : next;
     if (next > c->next) {
         c->next = next;
         c->is_dirty = true;

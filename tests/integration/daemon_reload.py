@@ -43,6 +43,13 @@ STUCK = BASE + """
     shell: exit 1
     retry: { attempts: 5, backoff: 1h..2h }
 """
+FAILS = BASE + """
+  once:
+    from: readings
+    shell: exit 1
+    retry: { attempts: 1 }
+"""
+WORKS = FAILS.replace("exit 1", "'true'")
 WRONG = BASE.replace("from: readings", "frm: readings")
 BROKEN = BASE + """
   broken:
@@ -147,6 +154,27 @@ def events_of_a_removed_function_are_named(program, folder):
         wait_until("its place", lambda: "removed" in json.dumps(daemon.ask("dlq", "ls")))
 
 
+def a_function_that_comes_back_has_no_replays_of_its_former_life(program, folder):
+    """The journal of replays still holds them: they are history of the one that was removed."""
+    with make(program, folder) as daemon:
+        write(daemon, FAILS)
+        assert reload(daemon)[0] == 0
+        assert post(daemon, {"temp": 1}) == 202
+        wait_until("it is dead", lambda: functions(daemon)["once"]["dead"] == 1)
+        write(daemon, WORKS)
+        assert reload(daemon)[0] == 0
+        daemon.ask("dlq", "replay", "--function", "once")
+        wait_until("its replay", lambda: functions(daemon)["once"]["delivered"] == 1)
+        write(daemon, BASE)
+        assert reload(daemon)[0] == 0
+        write(daemon, WORKS)
+        assert reload(daemon)[0] == 0
+        assert post(daemon, {"temp": 2}) == 202
+        wait_until("the new event", lambda: functions(daemon)["once"]["delivered"] > 0)
+        again = functions(daemon)["once"]
+        assert again["delivered"] == 1 and again["pending"] == 0, again
+
+
 def nothing_is_refused_or_lost_under_load(program, folder):
     """Posts without a pause through twenty reloads, every second of them wrong."""
     with make(program, folder) as daemon:
@@ -193,6 +221,7 @@ def main():
             what_cannot_start_is_undone,
             a_signal_does_the_same,
             events_of_a_removed_function_are_named,
+            a_function_that_comes_back_has_no_replays_of_its_former_life,
             nothing_is_refused_or_lost_under_load,
         ]:
             if only and claim.__name__ not in only:
