@@ -76,8 +76,8 @@ static void pass_time(sim *s) {
 }
 
 static void change_room(sim *s) {
-    sim_function *f = &s->functions[sim_chance(s, SIM_FUNCTIONS)];
-    if (f->exists) {
+    sim_function *f = &s->functions[s->named[sim_chance(s, SIM_NAMES)]];
+    if (f->is_configured) {
         hr_input room = {.kind = HR_IN_ROOM,
                          .room = {.function = f->policy.id, .slots = (uint32_t)sim_chance(s, 5)}};
         sim_step(s, &room);
@@ -95,6 +95,10 @@ static void something(sim *s, bool *is_full) {
     uint64_t dice = sim_chance(s, 200);
     uint32_t pull = (uint32_t)sim_chance(s, SIM_PULL);
     bool has_pull = s->pull[pull].exists;
+    if (s->has_fences && sim_change_chance(s, 50) == 0) {
+        sim_fence(s, (uint32_t)sim_change_chance(s, SIM_PULL));
+        return;
+    }
     if (dice < 40) {
         sim_offer_new(s);
     } else if (dice < 48) {
@@ -160,6 +164,7 @@ static void live(sim *s, uint64_t acked_wanted, ending how) {
 
 /* Starts, though the power may go on the way. */
 static bool start(sim *s) {
+    sim_change(s);
     for (int tries = 0; tries < 20 && s->broken[0] == '\0'; tries++) {
         if (!s->is_calm && s->acks > 0 && sim_chance(s, 6) == 0) {
             uint64_t dice = sim_chance(s, 4);
@@ -230,8 +235,8 @@ static void drain(sim *s) {
     if (!start(s)) {
         return;
     }
-    for (uint32_t f = 0; f < SIM_FUNCTIONS; f++) {
-        if (s->functions[f].exists) {
+    for (uint32_t f = 0; f < s->function_count; f++) {
+        if (s->functions[f].is_configured) {
             hr_input room = {.kind = HR_IN_ROOM,
                              .room = {.function = s->functions[f].policy.id, .slots = 2}};
             sim_step(s, &room);
@@ -296,7 +301,12 @@ static void forget(sim *s) {
 sim_outcome sim_run_seed(hr_vfs_sim *disk, char *dir, uint64_t seed, sim_mutant mutant, bool prints,
                          sim_totals *t) {
     sim *s = hr_alloc(sizeof *s);
-    *s = (sim){.seed = seed, .chance = seed, .mutant = mutant, .prints = prints, .disk = disk};
+    *s = (sim){.seed = seed,
+               .chance = seed,
+               .change_chance = ~seed,
+               .mutant = mutant,
+               .prints = prints,
+               .disk = disk};
     s->dir = dir;
     s->ballast = hr_format("%s/ballast", dir);
     s->totals = t;

@@ -15,10 +15,11 @@
 enum {
     SIM_PUSH = 3,
     SIM_PULL = 2,
-    SIM_FUNCTIONS = 4,
-    SIM_RESULTS = SIM_PUSH + SIM_PULL,
-    SIM_INJECT = SIM_RESULTS + SIM_FUNCTIONS, /* replays of a function's dead letters */
-    SIM_FEEDS = SIM_INJECT + SIM_FUNCTIONS,   /* in this order */
+    SIM_NAMES = 4,     /* of functions */
+    SIM_FUNCTIONS = 8, /* that came again under their name after they were removed, too */
+    SIM_RESULTS = SIM_PUSH + SIM_PULL,    /* by name */
+    SIM_INJECT = SIM_RESULTS + SIM_NAMES, /* replays of a function's dead letters */
+    SIM_FEEDS = SIM_INJECT + SIM_NAMES,   /* in this order */
     SIM_REPLAYS = 256,
     SIM_FIRES = 1024, /* instants of a cron */
     SIM_OFFERS = 5,
@@ -56,20 +57,23 @@ typedef enum sim_phase {
 typedef struct sim_event {
     uint32_t feed, key;             /* index of the feed; key 0: none */
     uint32_t result[SIM_FUNCTIONS]; /* the event a function makes of it; 0: none yet */
-    uint32_t cause;                 /* of a result */
+    uint32_t cause, maker;          /* of a result */
     uint64_t letter;                /* of a replay: the dead letter it ends */
     uint64_t position;              /* known durable there; 0: not yet */
     uint8_t handled, dead, other;   /* bits of functions: answered ok or drop; dead letter; settled
                                        by another owner of the partition */
     bool is_acked, is_reject, is_lost;
+    bool is_waived; /* a result: nobody took it when its cause ended */
 } sim_event;
 
 /* One position of a feed, as the daemon let it be known durable (or as the broker's log has it). */
 typedef struct sim_slot {
     uint32_t event; /* 0: none */
     bool is_present;
+    bool is_barred; /* of a unit that was fenced: nothing may stand here */
     uint8_t parked, done, running, dead, handled; /* bits of functions */
-    uint8_t repeats;                              /* handled and not called again since */
+    uint8_t owed;    /* taken by a function no more: it must have an end nevertheless */
+    uint8_t repeats; /* handled and not called again since */
 } sim_slot;
 
 typedef struct sim_feed {
@@ -102,16 +106,29 @@ typedef struct sim_push {
 } sim_push;
 
 typedef struct sim_pull {
-    bool exists, is_owned, is_revoking;
+    bool is_made, exists, is_owned, is_revoking; /* exists: some function takes from it */
     uint64_t group, sent, credit;
+    bool is_fenced; /* somebody else opened it in the store since we did ... */
+    bool has_sums;  /* ... and left these checkpoints and parked events */
+    uint64_t sums[SIM_FUNCTIONS];
 } sim_pull;
 
 typedef struct sim_function {
     hr_matcher matcher; /* first: match() gets it */
-    bool exists;
+    bool exists, is_configured;
+    bool is_back; /* configured again, and not yet known to be the same for the store */
+    bool is_gone; /* the store has forgotten it */
     hr_function_policy policy;
+    char name[24], was[24];
+    uint32_t name_index, renames;
     uint32_t index, keep; /* keeps events whose number modulo keep is not 0; 0: all */
     uint32_t takes;       /* bits of feeds */
+    uint32_t left;        /* that it took from before */
+    uint32_t told;        /* of these: what is owed was written down */
+    uint32_t given;       /* left once, and taken from again before it was forgotten */
+    uint32_t late;        /* that had events before it took from them: it begins at ... */
+    uint64_t start[SIM_FEEDS];
+    uint32_t took; /* not configured: what it took from */
     bool has_takers;
 } sim_function;
 
@@ -132,6 +149,7 @@ typedef struct sim_totals {
     uint64_t runs, acked, lost, duplicates, allowed, cuts, kills, faults, stops, read_faults, fires,
         replays, events, calls;
     uint64_t corrupt, drift, broken, steps, full, drained_ms_max;
+    uint64_t removals, renames, returns, newcomers, moves, fences, fenced_units, removed_letters;
     uint64_t visited[SIM_POINTS];
 } sim_totals;
 
@@ -163,6 +181,14 @@ typedef struct sim {
     sim_push push[SIM_PUSH];
     sim_pull pull[SIM_PULL];
     sim_function functions[SIM_FUNCTIONS];
+    uint32_t function_count;      /* that ever were */
+    uint32_t named[SIM_NAMES];    /* the newest function of a name */
+    bool is_added[SIM_FEEDS];     /* to the dispatcher of this life */
+    uint64_t change_chance;       /* of its own, so that other choices stay what they are */
+    bool has_changes, has_fences; /* the configuration is edited; others open our pull feeds */
+    bool is_known;                /* a life had the whole configuration as it stands */
+    hr_unit owner_units[SIM_FUNCTIONS]; /* of such another */
+    uint32_t owner_units_out;
     sim_cursor cursors[SIM_FUNCTIONS][SIM_FEEDS]; /* known durable */
     sim_call calls[SIM_CALLS];
     uint32_t call_count;
@@ -188,6 +214,8 @@ typedef struct sim {
 /* headrace_sim_start.c: what app/engine_build.c and its kin do in the daemon */
 bool sim_boot(sim *s); /* false: the disk or the power failed */
 bool sim_assign(sim *s, uint32_t pull);
+hr_code sim_load(sim *s, uint32_t only, hr_error *err); /* 0: all; headrace_sim_load.c */
+hr_code sim_open_feed(sim *s, uint32_t feed, uint32_t *out_epoch, hr_error *err);
 
 /* headrace_sim_host.c: what app/engine*.c does otherwise */
 bool sim_is_dead(sim *s); /* did the disk end this life? */
@@ -210,6 +238,15 @@ void sim_deliver(sim *s, uint32_t pull, uint32_t max);
 void sim_rebalance(sim *s, uint32_t pull);
 void sim_settled(sim *s, uint32_t feed, uint64_t low); /* the group's offset is committed */
 
+void sim_fence(sim *s, uint32_t pull);       /* somebody else opens it in the store */
+void sim_check_fence(sim *s, uint32_t only); /* it was loaded: nothing of ours is in it */
+
+/* headrace_sim_change.c: the configuration is edited between two lives */
+void sim_change(sim *s);
+void sim_note_left(sim *s); /* the store was loaded: what is owed */
+uint32_t sim_function_again(sim *s, uint32_t index, uint32_t id); /* its index under this id */
+uint64_t sim_change_chance(sim *s, uint64_t below);
+
 /* headrace_sim_reply.c: functions */
 void sim_answer(sim *s, uint32_t index);
 
@@ -228,7 +265,8 @@ void sim_break(sim *s, const char *format, ...) __attribute__((format(printf, 2,
 void sim_say(sim *s, const char *what, uint64_t a, uint64_t b, uint64_t c, uint64_t d);
 sim_slot *sim_slot_at(sim_feed *feed, uint64_t position); /* made when missing */
 void sim_check_call(sim *s, const hr_call *call);
-void sim_check_unit(sim *s, const hr_unit *unit); /* it is durable */
+void sim_check_unit(sim *s, const hr_unit *unit);   /* it is durable */
+void sim_check_fenced(sim *s, const hr_unit *unit); /* it was skipped whole */
 void sim_check_note(void *data, const hr_note *note);
 void sim_check_position(sim *s, uint32_t feed, const hr_batch *batch, uint32_t index);
 bool sim_is_passed(const sim_cursor *cursor, uint64_t position);
@@ -240,6 +278,12 @@ uint64_t sim_chance(sim *s, uint64_t below);
 /* headrace_sim_audit.c: what must hold in the store */
 void sim_check_start(sim *s, bool is_final); /* the store is open, nothing runs yet */
 void sim_check_end(sim *s);
+
+/* From here on a function owes events of a feed an end. */
+static inline uint64_t sim_first(const sim_function *f, uint32_t feed) {
+    bool is_late = (f->late >> feed & 1) != 0;
+    return !is_late ? 1 : f->start[feed] == 0 ? UINT64_MAX : f->start[feed];
+}
 
 static inline bool sim_is_pull(uint32_t feed) {
     return feed >= SIM_PUSH && feed < SIM_PUSH + SIM_PULL;

@@ -35,6 +35,9 @@ static bool read_journal(sim *s, uint32_t feed) {
             return false;
         }
     }
+    for (uint64_t p = 0; p < s->feeds[feed].count; p++) {
+        s->feeds[feed].slots[p].is_barred = false; /* the next life gives these positions again */
+    }
     return true;
 }
 
@@ -51,6 +54,20 @@ static void check_letter(sim *s, const hr_row *letter) {
     sim_break(s, "dead letter %llu is in state %u, of its replays %u are durable",
               (unsigned long long)letter->position, letter->state, durable);
     s->lost += durable == 0 ? 1 : 0;
+}
+
+/* Given up is only what waits where the function takes from no more. */
+static void check_reason(sim *s, const hr_found *found) {
+    const sim_function *f = &s->functions[sim_function_index(s, found->row.function)];
+    uint32_t feed = sim_feed_index(s, found->row.feed);
+    if (!hr_slice_is(found->row.reason, "removed")) {
+        return;
+    }
+    s->totals->removed_letters++;
+    if (((f->left | f->given) >> feed & 1) == 0) {
+        sim_break(s, "feed %u, %llu was given up for function %u, which takes from it", feed,
+                  (unsigned long long)found->origin_position, f->index);
+    }
 }
 
 static bool read_dead(sim *s) {
@@ -70,6 +87,7 @@ static bool read_dead(sim *s) {
         sim_slot *slot =
             sim_slot_at(&s->feeds[sim_feed_index(s, found->row.feed)], found->origin_position);
         slot->dead |= bit;
+        check_reason(s, found);
         if (slot->event == 0) {
             sim_break(s, "a dead letter of nothing");
             continue;
@@ -104,12 +122,35 @@ static void lose(sim *s, uint32_t event, const char *how, uint32_t function) {
     sim_break(s, "e%u of feed %u %s function %u", event, s->events[event].feed, how, function);
 }
 
+/* What a function had not ended when it was removed, or took from the feed no more, is pending or
+ * has an end: a dead letter `removed` too. */
+static void check_left(sim *s, uint32_t feed, uint64_t position, uint32_t f, bool is_final) {
+    const sim_slot *slot = &s->feeds[feed].slots[position];
+    const sim_event *event = &s->events[slot->event];
+    bool is_ended = ((slot->handled | slot->dead | event->other) >> f & 1) != 0;
+    if (is_ended || (slot->owed >> f & 1) == 0) {
+        return;
+    }
+    bool is_parked = (slot->parked >> f & 1) != 0;
+    bool is_pending = s->cursors[f][feed].exists &&
+                      !sim_is_passed(&s->cursors[f][feed], position) && slot->is_present;
+    if (is_final || (!is_parked && !is_pending)) {
+        lose(s, slot->event, "has no end for the former", f);
+    }
+}
+
 /* Acknowledged is settled or pending: for each function that takes from it. */
 static void check_feed(sim *s, uint32_t feed, bool is_final) {
     for (uint64_t p = 1; p < s->feeds[feed].count; p++) {
         const sim_slot *slot = &s->feeds[feed].slots[p];
-        for (uint32_t f = 0; f < SIM_FUNCTIONS && slot->event != 0; f++) {
-            if ((s->functions[f].takes >> feed & 1) == 0 || !sim_wants(s, f, slot->event)) {
+        for (uint32_t f = 0; f < s->function_count && slot->event != 0; f++) {
+            bool is_left = (s->functions[f].left >> feed & 1) != 0;
+            bool is_its =
+                (s->functions[f].takes >> feed & 1) != 0 && p >= sim_first(&s->functions[f], feed);
+            if (is_left) {
+                check_left(s, feed, p, f, is_final);
+            }
+            if (!is_its || !sim_wants(s, f, slot->event)) {
                 continue;
             }
             const sim_event *event = &s->events[slot->event];
@@ -131,7 +172,7 @@ static void check_feed(sim *s, uint32_t feed, bool is_final) {
 /* What no function takes is settled at once, and settled history goes on a full disk. */
 static void check_acked(sim *s) {
     uint32_t taken = 0;
-    for (uint32_t f = 0; f < SIM_FUNCTIONS; f++) {
+    for (uint32_t f = 0; f < s->function_count; f++) {
         taken |= s->functions[f].takes;
     }
     for (uint32_t e = 1; e <= s->event_count; e++) {
@@ -153,7 +194,7 @@ static void check_acked(sim *s) {
 static void check_fires(sim *s, uint32_t feed) {
     const sim_push *p = &s->push[feed];
     uint32_t taken = 0;
-    for (uint32_t f = 0; f < SIM_FUNCTIONS; f++) {
+    for (uint32_t f = 0; f < s->function_count; f++) {
         taken |= s->functions[f].takes;
     }
     for (int64_t n = 1; n < SIM_FIRES && p->fires[n] != 0; n++) {
@@ -205,18 +246,33 @@ static bool is_owed(const sim *s, const sim_event *event) {
         return event->position != 0;
     }
     const sim_event *cause = &s->events[event->cause];
-    return ((cause->dead | cause->other) >> (event->feed - SIM_PUSH - SIM_PULL) & 1) == 0;
+    return !event->is_waived && ((cause->dead | cause->other) >> event->maker & 1) == 0;
+}
+
+/* The store has forgotten what is configured no more. */
+static void check_removed(sim *s) {
+    for (uint32_t f = 0; f < s->function_count; f++) {
+        for (uint32_t i = 0; i < SIM_FEEDS; i++) {
+            bool is_left = (s->functions[f].left >> i & 1) != 0;
+            if (is_left && s->cursors[f][i].exists) {
+                sim_break(s, "the former function %u still holds feed %u", f, i);
+            }
+        }
+    }
 }
 
 void sim_check_end(sim *s) {
     sim_check_start(s, true);
+    check_removed(s);
     for (uint32_t e = 1; e <= s->event_count; e++) {
         const sim_event *event = &s->events[e];
         if (!is_owed(s, event)) {
             continue;
         }
-        for (uint32_t f = 0; f < SIM_FUNCTIONS; f++) {
-            bool is_due = (s->functions[f].takes >> event->feed & 1) != 0 && sim_wants(s, f, e);
+        for (uint32_t f = 0; f < s->function_count; f++) {
+            uint64_t first = sim_first(&s->functions[f], event->feed);
+            bool is_due = (s->functions[f].takes >> event->feed & 1) != 0 && sim_wants(s, f, e) &&
+                          (first == 1 || event->position >= first);
             if (is_due && ((event->handled | event->dead | event->other) >> f & 1) == 0) {
                 lose(s, e, "never came to", f);
             }

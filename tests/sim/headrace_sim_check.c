@@ -49,10 +49,10 @@ uint32_t sim_feed_index(const sim *s, uint32_t id) {
 
 uint32_t sim_function_index(const sim *s, uint32_t id) {
     uint32_t i = 0;
-    while (i < SIM_FUNCTIONS && (!s->functions[i].exists || s->functions[i].policy.id != id)) {
+    while (i < s->function_count && s->functions[i].policy.id != id) {
         i++;
     }
-    HR_ASSERT(i < SIM_FUNCTIONS);
+    HR_ASSERT(i < s->function_count);
     return i;
 }
 
@@ -103,7 +103,8 @@ void sim_allow(sim *s, uint32_t only) {
     for (uint32_t i = 0; i < SIM_FEEDS; i++) {
         for (uint64_t p = 0; (only == SIM_FEEDS || only == i) && p < s->feeds[i].count; p++) {
             const sim_slot *slot = &s->feeds[i].slots[p];
-            for (uint32_t f = 0; f < SIM_FUNCTIONS && (slot->repeats | slot->running) != 0; f++) {
+            for (uint32_t f = 0; f < s->function_count && (slot->repeats | slot->running) != 0;
+                 f++) {
                 bool may = ((slot->repeats | slot->running) >> f & 1) != 0 &&
                            (!sim_is_passed(&s->cursors[f][i], p) || (slot->parked >> f & 1) != 0);
                 s->allowed += may ? 1 : 0;
@@ -117,7 +118,8 @@ void sim_allow(sim *s, uint32_t only) {
 static void check_order(sim *s, uint32_t f, uint32_t feed, uint64_t position, uint32_t event) {
     hr_order order = s->functions[f].policy.order;
     uint32_t key = s->events[event].key;
-    for (uint64_t p = 1; order != HR_ORDER_NONE && p < position; p++) {
+    uint64_t first = sim_first(&s->functions[f], feed);
+    for (uint64_t p = first; order != HR_ORDER_NONE && p < position; p++) {
         const sim_slot *before = &s->feeds[feed].slots[p];
         if (before->event == 0 || !sim_wants(s, f, before->event)) {
             continue;
@@ -146,6 +148,10 @@ void sim_check_call(sim *s, const hr_call *call) {
             sim_break(s, "function %u got what is not there: feed %u, %llu (e%u, not e%u)", f, feed,
                       (unsigned long long)position, event, slot->event);
             return;
+        }
+        if (position < sim_first(&s->functions[f], feed)) {
+            sim_break(s, "function %u got e%u (feed %u, %llu), which was there before it did", f,
+                      event, feed, (unsigned long long)position);
         }
         if (!sim_wants(s, f, event)) {
             sim_break(s, "function %u got e%u, which its filter leaves out", f, event);
@@ -197,6 +203,10 @@ void sim_check_position(sim *s, uint32_t feed, const hr_batch *batch, uint32_t i
                   slot->event);
         return;
     }
+    if (slot->is_barred) {
+        sim_break(s, "feed %u, %llu holds e%u of a unit that was fenced", feed,
+                  (unsigned long long)position, event);
+    }
     slot->event = event;
     slot->is_present = true;
     sim_event *e = &s->events[event];
@@ -209,6 +219,30 @@ void sim_check_position(sim *s, uint32_t feed, const hr_batch *batch, uint32_t i
     e->position = position;
 }
 
+/* The store forgets a function, or its place in one feed; what it had parked is dead letters. */
+static void let_go(sim *s, uint32_t f, uint32_t feed) {
+    for (uint32_t i = 0; i < SIM_FEEDS; i++) {
+        for (uint64_t p = 0; (feed == 0 || s->feeds[i].id == feed) && p < s->feeds[i].count; p++) {
+            s->feeds[i].slots[p].parked &= (uint8_t) ~(1u << f);
+        }
+        s->cursors[f][i].exists = s->cursors[f][i].exists && feed != 0 && s->feeds[i].id != feed;
+    }
+    s->functions[f].is_gone = feed == 0;
+    sim_say(s, "let go", f, feed, 0, 0);
+}
+
+/* Nothing of it may be in the store: see sim_check_position() and sim_check_fence(). */
+void sim_check_fenced(sim *s, const hr_unit *unit) {
+    s->totals->fenced_units++;
+    for (size_t i = 0; i < unit->append_count; i++) {
+        const hr_batch *batch = unit->appends[i];
+        for (uint32_t k = 0; k < batch->count; k++) {
+            sim_slot_at(&s->feeds[sim_feed_index(s, batch->feed)], batch->position[k])->is_barred =
+                true;
+        }
+    }
+}
+
 void sim_check_unit(sim *s, const hr_unit *unit) {
     for (size_t i = 0; i < unit->append_count; i++) {
         uint32_t feed = sim_feed_index(s, unit->appends[i]->feed);
@@ -218,6 +252,9 @@ void sim_check_unit(sim *s, const hr_unit *unit) {
     }
     for (size_t i = 0; i < unit->row_count; i++) {
         const hr_row *row = &unit->rows[i];
+        if (row->kind == HR_ROW_REMOVE) {
+            let_go(s, sim_function_index(s, row->function), row->feed);
+        }
         if (row->kind != HR_ROW_PARK && row->kind != HR_ROW_UNPARK) {
             continue;
         }

@@ -80,6 +80,8 @@ void sim_read_mail(sim *s) {
         sim_say(s, "ended", unit->function, unit->feed, (uint64_t)mail->result, unit->append_count);
         if (mail->result == HR_OK) {
             sim_check_unit(s, unit);
+        } else if (mail->result == HR_E_FENCED) {
+            sim_check_fenced(s, unit);
         }
         sim_step(s, &input);
     } else {

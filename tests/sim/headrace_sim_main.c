@@ -129,11 +129,15 @@ static void report(const char *what, const sim_totals *t) {
             "full disks %llu, "
             "fires %llu, replays %llu, "
             "events %llu, acked %llu, calls %llu, lost %llu, duplicates %llu (allowed %llu), "
-            "corrupt %llu, drift %llu, broken seeds %llu, longest drain %.1f s\n",
+            "corrupt %llu, drift %llu, broken seeds %llu, longest drain %.1f s; functions removed "
+            "%llu, back %llu (new %llu), renamed %llu, feeds left or taken %llu, letters `removed` "
+            "%llu; feeds opened by others %llu, units fenced %llu\n",
             what, (llu)t->runs, (llu)t->cuts, (llu)t->kills, (llu)t->faults, (llu)t->read_faults,
             (llu)t->stops, (llu)t->full, (llu)t->fires, (llu)t->replays, (llu)t->events,
             (llu)t->acked, (llu)t->calls, (llu)t->lost, (llu)t->duplicates, (llu)t->allowed,
-            (llu)t->corrupt, (llu)t->drift, (llu)t->broken, (double)t->drained_ms_max / 1000);
+            (llu)t->corrupt, (llu)t->drift, (llu)t->broken, (double)t->drained_ms_max / 1000,
+            (llu)t->removals, (llu)t->returns, (llu)t->newcomers, (llu)t->renames, (llu)t->moves,
+            (llu)t->removed_letters, (llu)t->fences, (llu)t->fenced_units);
 }
 
 static void add(sim_totals *to, const sim_totals *more) {
@@ -240,9 +244,11 @@ static int conclude(bool all_well, double seconds) {
         report(names[m], &mutants[m]);
         are_caught = are_caught && (mutants[m].lost > 0 || all->controls == 0);
     }
+    bool all_changed = honest.removals > 0 && honest.newcomers > 0 && honest.renames > 0 &&
+                       honest.removed_letters > 0 && honest.fenced_units > 0;
     bool is_good = all_well && honest.broken == 0 && honest.lost == 0 && honest.corrupt == 0 &&
                    honest.drift == 0 && is_same && are_caught &&
-                   (all_named || honest.runs < POINTS_SEEDS);
+                   ((all_named && all_changed) || honest.runs < POINTS_SEEDS);
     if (!is_same) {
         fputs("a seed did not repeat itself to the byte\n", stderr);
     }

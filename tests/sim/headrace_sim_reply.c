@@ -17,9 +17,10 @@ static sim_slot *slot_of(sim *s, const hr_event_ref *ref) {
 static void add_result(sim *s, uint32_t f, uint32_t event, uint32_t index, sim_reply *reply) {
     uint32_t result = s->events[event].result[f];
     if (result == 0) {
-        result = sim_event_add(s, SIM_PUSH + SIM_PULL + f, s->events[event].key);
+        result = sim_event_add(s, SIM_RESULTS + s->functions[f].name_index, s->events[event].key);
         s->events[event].result[f] = result;
         s->events[result].cause = event;
+        s->events[result].maker = f;
     }
     reply->causes[reply->result_count++] = (uint16_t)index;
     sim_pack(s, result, 0, &reply->results);
@@ -50,6 +51,8 @@ static void reply_to(sim *s, uint32_t f, const hr_call *call, sim_reply *reply) 
                                .why = hr_slice_text("it did not work")};
         } else if (event != 0 && sim_makes_result(s, f, event)) {
             add_result(s, f, event, i, reply);
+        } else if (event != 0 && s->events[event].result[f] != 0) {
+            s->events[s->events[event].result[f]].is_waived = true;
         }
     }
 }
@@ -88,7 +91,7 @@ void sim_answer(sim *s, uint32_t index) {
     answer.exceptions = reply->exceptions;
     answer.exception_count = reply->exception_count;
     answer.causes = reply->causes;
-    uint32_t results = s->feeds[SIM_PUSH + SIM_PULL + f].id;
+    uint32_t results = s->feeds[SIM_RESULTS + s->functions[f].name_index].id;
     answer.take_results = hr_builder_finish(&reply->results, results, s->real_us);
     hr_builder_fini(&reply->results);
     sim_say(s, "answer", answer.call, (uint64_t)answer.failure, reply->exception_count,

@@ -178,7 +178,8 @@ static bool is_ending(sim *s, uint64_t letter) {
  */
 static void end_letter(sim *s, const hr_found *found) {
     const hr_row *letter = &found->row;
-    uint32_t f = sim_function_index(s, letter->function), feed = SIM_INJECT + f;
+    uint32_t f = sim_function_index(s, letter->function),
+             feed = SIM_INJECT + s->functions[f].name_index;
     sim_slot *slot =
         sim_slot_at(&s->feeds[sim_feed_index(s, letter->feed)], found->origin_position);
     /* it was durable, though it goes a week after its end, and the clock may jump a year */
@@ -226,7 +227,9 @@ void sim_replay(sim *s) {
     HR_ASSERT(is_done);
     for (size_t i = 0; dead.result == HR_OK && !s->is_over && i < dead.found_count; i++) {
         const hr_row *row = &dead.found[i].row;
-        if (row->function != 0 && !is_ending(s, row->position)) {
+        bool can =
+            row->function != 0 && s->functions[sim_function_index(s, row->function)].is_configured;
+        if (can && !is_ending(s, row->position)) {
             end_letter(s, &dead.found[i]);
             break;
         }

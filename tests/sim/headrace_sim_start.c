@@ -15,100 +15,68 @@ static uint64_t clock_mono(void *data) {
     return s->now_ns;
 }
 
-static void load_feed(void *data, uint32_t feed, const char *kind, const char *identity,
-                      uint64_t next_position, uint64_t unsettled_bytes, int64_t last_fire_us) {
-    (void)kind, (void)identity;
-    sim *s = data;
-    uint32_t at = sim_feed_index(s, feed);
-    s->next[at] = next_position;
-    s->unsettled[at] = unsettled_bytes;
-    if (at < SIM_PUSH) {
-        s->push[at].last_fire = last_fire_us == INT64_MIN ? 0 : last_fire_us;
-    }
-}
-
-static void load_checkpoint(void *data, uint32_t function, uint32_t feed, uint64_t low,
-                            hr_slice settled, const hr_counters *counters) {
-    sim *s = data;
-    uint32_t at = sim_feed_index(s, feed);
-    uint32_t row = function == 0 ? SIM_FUNCTIONS : sim_function_index(s, function);
-    s->counters[row][at] = *counters;
-    if (function != 0) {
-        sim_cursor *c = &s->cursors[row][at];
-        c->exists = true;
-        c->low = low;
-        c->settled.size = 0;
-        hr_buffer_add_slice(&c->settled, settled);
-    }
-}
-
-static void load_parked(void *data, const hr_row *row) {
-    sim *s = data;
-    s->parked = hr_realloc(s->parked, (s->parked_count + 1) * sizeof *s->parked);
-    s->parked[s->parked_count++] = *row;
-    sim_feed *feed = &s->feeds[sim_feed_index(s, row->feed)];
-    sim_slot_at(feed, row->position)->parked |=
-        (uint8_t)(1u << sim_function_index(s, row->function));
-}
-
-static void load_dead(void *data, uint64_t count) {
-    sim *s = data;
-    s->dead_count = count;
-}
-
-static hr_code load(sim *s, uint32_t only, hr_error *err) {
-    hr_store_loader loader = {.data = s,
-                              .feed = load_feed,
-                              .checkpoint = load_checkpoint,
-                              .parked = load_parked,
-                              .dead = only == 0 ? load_dead : NULL};
-    s->parked_count = 0;
-    for (uint32_t i = 0; i < SIM_FEEDS; i++) {
-        bool is_it = only == 0 || s->feeds[i].id == only;
-        for (uint64_t p = 0; is_it && p < s->feeds[i].count; p++) {
-            s->feeds[i].slots[p].parked = 0;
-        }
-        for (uint32_t f = 0; is_it && f < SIM_FUNCTIONS; f++) {
-            s->cursors[f][i].exists = false;
-        }
-    }
-    return hr_store_load(s->store, only, &loader, err);
-}
-
 static bool feed_is_used(const sim *s, uint32_t feed) {
     if (feed < SIM_PUSH) {
         return s->push[feed].exists;
     }
-    if (feed >= SIM_INJECT) {
-        return s->has_replays && s->functions[feed - SIM_INJECT].exists;
+    if (feed < SIM_RESULTS) {
+        return s->pull[feed - SIM_PUSH].exists;
     }
-    feed -= SIM_PUSH;
-    return feed < SIM_PULL ? s->pull[feed].exists : s->functions[feed - SIM_PULL].has_takers;
+    const sim_function *f = &s->functions[s->named[(feed - SIM_RESULTS) % SIM_NAMES]];
+    return f->is_configured && (feed >= SIM_INJECT ? s->has_replays : f->has_takers);
+}
+
+hr_code sim_open_feed(sim *s, uint32_t feed, uint32_t *out_epoch, hr_error *err) {
+    char identity[40];
+    if (feed < SIM_RESULTS) {
+        snprintf(identity, sizeof identity, "feed/%u", feed);
+    } else { /* a function that is renamed takes them along */
+        snprintf(identity, sizeof identity, "%s/%s", feed < SIM_INJECT ? "function" : "inject",
+                 s->functions[s->named[(feed - SIM_RESULTS) % SIM_NAMES]].name);
+    }
+    return hr_store_feed_open(s->store, sim_is_pull(feed) ? "pull" : "journal", identity,
+                              &s->feeds[feed].id, out_epoch, err);
 }
 
 static hr_code open_feed(sim *s, uint32_t feed, hr_error *err) {
-    bool is_pull = feed >= SIM_PUSH && feed < SIM_PUSH + SIM_PULL;
-    char identity[32];
-    snprintf(identity, sizeof identity, "feed/%u", feed);
-    return hr_store_feed_open(s->store, is_pull ? "pull" : "journal", identity, &s->feeds[feed].id,
-                              &s->feeds[feed].epoch, err);
+    return sim_open_feed(s, feed, &s->feeds[feed].epoch, err);
+}
+
+/* A function's number: that it had, while the store knows it under its name or the one before. */
+static hr_code open_function(sim *s, uint32_t name, hr_error *err) {
+    sim_function *f = &s->functions[s->named[name]];
+    uint32_t id = 0;
+    hr_code code = hr_store_function_open(s->store, f->policy.name,
+                                          f->was[0] == '\0' ? NULL : f->was, &id, err);
+    if (code == HR_OK) {
+        s->named[name] = sim_function_again(s, f->index, id);
+    }
+    return code;
 }
 
 /* Pull feeds too, so that the checks know them by number; the engine does that when it gets them.
  */
 static hr_code open_numbers(sim *s, hr_error *err) {
     hr_code code = HR_OK;
+    for (uint32_t i = 0; code == HR_OK && i < SIM_NAMES; i++) {
+        code = s->functions[s->named[i]].is_configured ? open_function(s, i, err) : HR_OK;
+    }
     for (uint32_t i = 0; code == HR_OK && i < SIM_FEEDS; i++) {
-        s->feeds[i].id = 0;
         code = feed_is_used(s, i) ? open_feed(s, i, err) : HR_OK;
     }
-    for (uint32_t i = 0; code == HR_OK && i < SIM_FUNCTIONS; i++) {
-        if (s->functions[i].exists) {
-            code = hr_store_function_open(s->store, s->functions[i].policy.name, NULL,
-                                          &s->functions[i].policy.id, err);
-        }
-    }
     return code;
+}
+
+/* May a function that is new to a feed begin at a position? Not behind what was acknowledged since
+ * it is there. */
+static void note_start(sim *s, uint32_t function, uint32_t feed, uint64_t start) {
+    sim_function *f = &s->functions[function];
+    bool may = (f->late >> feed & 1) != 0;
+    for (uint64_t p = f->start[feed]; may && p > 0 && p < start && p < s->feeds[feed].count; p++) {
+        const sim_slot *slot = &s->feeds[feed].slots[p];
+        may = slot->event == 0 || !s->events[slot->event].is_acked || sim_is_pull(feed);
+    }
+    f->start[feed] = may ? start : f->start[feed];
 }
 
 /* As hr_engine_take(). */
@@ -122,6 +90,9 @@ static void take(sim *s, uint32_t function, uint32_t feed, bool is_pull) {
                          hr_slice_of(c->settled.bytes, c->settled.size),
                          &s->counters[function][feed]);
     } else {
+        if (!is_pull) {
+            note_start(s, function, feed, start);
+        }
         hr_dispatch_take(s->dispatch, id, from, 0, is_pull ? 0 : start, (hr_slice){0}, &none);
     }
 }
@@ -142,6 +113,7 @@ static void load_seen(void *data, uint32_t feed, int64_t at_ms, hr_slice hashes)
 }
 
 static hr_code add_journal(sim *s, uint32_t feed, hr_error *err) {
+    s->is_added[feed] = true;
     hr_feed_policy policy = {.id = s->feeds[feed].id,
                              .epoch = s->feeds[feed].epoch,
                              .next = s->next[feed] == 0 ? 1 : s->next[feed],
@@ -167,6 +139,45 @@ static hr_code add_journal(sim *s, uint32_t feed, hr_error *err) {
     return HR_OK;
 }
 
+static hr_code add_left_feed(sim *s, uint32_t feed, hr_error *err) {
+    return s->is_added[feed] ? HR_OK : add_journal(s, feed, err);
+}
+
+/* As build_removed() and build_left() of the engine. */
+static hr_code add_left(sim *s, hr_error *err) {
+    hr_code code = HR_OK;
+    for (uint32_t f = 0; code == HR_OK && f < s->function_count; f++) {
+        sim_function *function = &s->functions[f];
+        bool is_removed = !function->is_configured;
+        if (is_removed && (function->is_gone || !function->exists)) {
+            continue;
+        }
+        if (is_removed) {
+            hr_function_policy policy = {.name = function->name,
+                                         .id = function->policy.id,
+                                         .lanes = 1,
+                                         .batch_size = 1,
+                                         .is_removed = true};
+            hr_dispatch_add_function(s->dispatch, &policy);
+        }
+        for (uint32_t i = 0; code == HR_OK && i < SIM_FEEDS; i++) {
+            const sim_cursor *c = &s->cursors[f][i];
+            if (!c->exists || sim_is_pull(i) || (function->takes >> i & 1) != 0) {
+                continue;
+            }
+            code = add_left_feed(s, i, err);
+            hr_slice settled = hr_slice_of(c->settled.bytes, c->settled.size);
+            if (code == HR_OK && is_removed) {
+                take(s, f, i, false);
+            } else if (code == HR_OK) {
+                hr_dispatch_take_no_more(s->dispatch, function->policy.id, s->feeds[i].id, c->low,
+                                         settled, &s->counters[f][i]);
+            }
+        }
+    }
+    return code;
+}
+
 /* As build_away() of the engine. */
 static hr_code add_away(sim *s, hr_error *err) {
     hr_code code = HR_OK;
@@ -175,7 +186,7 @@ static hr_code add_away(sim *s, hr_error *err) {
         while (row < s->parked_count && s->parked[row].feed != s->feeds[i].id) {
             row++;
         }
-        if (!feed_is_used(s, i) || row == s->parked_count) {
+        if (s->feeds[i].id == 0 || row == s->parked_count) {
             continue;
         }
         code = open_feed(s, i, err);
@@ -185,8 +196,8 @@ static hr_code add_away(sim *s, hr_error *err) {
         hr_feed_policy policy = {
             .id = s->feeds[i].id, .pull = true, .is_away = true, .epoch = s->feeds[i].epoch};
         hr_dispatch_add_feed(s->dispatch, &policy);
-        for (uint32_t f = 0; f < SIM_FUNCTIONS; f++) {
-            if (s->cursors[f][i].exists) {
+        for (uint32_t f = 0; f < s->function_count; f++) {
+            if (s->cursors[f][i].exists && s->functions[f].is_configured) {
                 take(s, f, i, true);
             }
         }
@@ -202,28 +213,28 @@ static hr_code build(sim *s, hr_error *err) {
                                    .checkpoint_ns = s->checkpoint_ns};
     s->dispatch = hr_dispatch_new(&options);
     hr_code code = HR_OK;
+    memset(s->is_added, 0, sizeof s->is_added);
     for (uint32_t i = 0; code == HR_OK && i < SIM_FEEDS; i++) {
-        bool is_pull = i >= SIM_PUSH && i < SIM_PUSH + SIM_PULL;
-        if (feed_is_used(s, i) && !is_pull) {
+        if (feed_is_used(s, i) && !sim_is_pull(i)) {
             code = add_journal(s, i, err);
         }
     }
-    for (uint32_t f = 0; code == HR_OK && f < SIM_FUNCTIONS; f++) {
+    for (uint32_t f = 0; code == HR_OK && f < s->function_count; f++) {
         sim_function *function = &s->functions[f];
-        if (!function->exists) {
+        if (!function->is_configured) {
             continue;
         }
-        uint32_t results = SIM_PUSH + SIM_PULL + f;
+        uint32_t results = SIM_RESULTS + function->name_index;
         function->policy.matcher = function->keep == 0 ? NULL : &function->matcher;
         function->policy.result_feed = function->has_takers ? s->feeds[results].id : 0;
         hr_dispatch_add_function(s->dispatch, &function->policy);
         for (uint32_t i = 0; i < SIM_FEEDS; i++) {
-            bool is_pull = i >= SIM_PUSH && i < SIM_PUSH + SIM_PULL;
-            if ((function->takes >> i & 1) != 0 && !is_pull) {
+            if ((function->takes >> i & 1) != 0 && !sim_is_pull(i)) {
                 take(s, f, i, false);
             }
         }
     }
+    code = code == HR_OK ? add_left(s, err) : code;
     code = code == HR_OK ? add_away(s, err) : code;
     for (size_t i = 0; code == HR_OK && i < s->parked_count; i++) {
         hr_dispatch_load_parked(s->dispatch, &s->parked[i]);
@@ -261,8 +272,9 @@ bool sim_boot(sim *s) {
     s->ending_count = 0;
     s->wake_ns = UINT64_MAX;
     hr_code code = open_store(s, &err);
-    code = code == HR_OK ? load(s, 0, &err) : code;
+    code = code == HR_OK ? sim_load(s, 0, &err) : code;
     if (code == HR_OK) {
+        sim_note_left(s);
         sim_check_start(s, false);
         code = hr_vfs_sim_has_failed_read(s->disk) ? HR_E_STORE_IO : build(s, &err);
     }
@@ -274,9 +286,10 @@ bool sim_boot(sim *s) {
         s->is_over = true;
         return false;
     }
+    s->is_known = true;
     sim_sources_restart(s);
-    for (uint32_t f = 0; f < SIM_FUNCTIONS && !s->is_over; f++) {
-        if (s->functions[f].exists) {
+    for (uint32_t f = 0; f < s->function_count && !s->is_over; f++) {
+        if (s->functions[f].is_configured) {
             hr_input room = {.kind = HR_IN_ROOM,
                              .room = {.function = s->functions[f].policy.id,
                                       .slots = 1 + (uint32_t)sim_chance(s, 4)}};
@@ -298,7 +311,7 @@ bool sim_assign(sim *s, uint32_t pull) {
     }
     s->phase = SIM_IN_ASSIGN;
     hr_code code = sim_is_dead(s) ? HR_E_STORE_IO : open_feed(s, feed, &err);
-    code = code == HR_OK ? load(s, s->feeds[feed].id, &err) : code;
+    code = code == HR_OK ? sim_load(s, s->feeds[feed].id, &err) : code;
     if (code != HR_OK) { /* full: the source asks again */
         s->is_over = s->is_over || code != HR_E_STORE_FULL;
         return false;
@@ -306,7 +319,7 @@ bool sim_assign(sim *s, uint32_t pull) {
     hr_feed_policy policy = {.id = s->feeds[feed].id, .pull = true, .epoch = s->feeds[feed].epoch};
     hr_dispatch_add_feed(s->dispatch, &policy);
     uint64_t known = UINT64_MAX;
-    for (uint32_t f = 0; f < SIM_FUNCTIONS; f++) {
+    for (uint32_t f = 0; f < s->function_count; f++) {
         if ((s->functions[f].takes >> feed & 1) == 0) {
             continue;
         }
@@ -323,6 +336,11 @@ bool sim_assign(sim *s, uint32_t pull) {
     p->sent = known == UINT64_MAX || p->group > known ? p->group : known;
     p->sent = p->sent == 0 ? 1 : p->sent;
     p->group = p->sent;
+    for (uint32_t f = 0; f < s->function_count; f++) {
+        if ((s->functions[f].takes >> feed & 1) != 0 && !s->cursors[f][feed].exists) {
+            note_start(s, f, feed, p->sent);
+        }
+    }
     p->is_owned = true;
     p->credit = 0;
     sim_say(s, "assigned", feed, p->sent, known, s->parked_count);

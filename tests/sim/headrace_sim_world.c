@@ -93,14 +93,15 @@ static void match(hr_matcher *self, const hr_batch *batch, uint64_t *out_bits) {
 /* ---- the world of a seed ---- */
 
 static void make_function(sim *s, uint32_t index) {
-    static const char *const names[SIM_FUNCTIONS] = {"one", "two", "three", "four"};
+    static const char *const names[SIM_NAMES] = {"one", "two", "three", "four"};
     sim_function *f = &s->functions[index];
-    f->exists = true;
-    f->index = index;
+    f->exists = f->is_configured = true;
+    f->index = f->name_index = index;
+    snprintf(f->name, sizeof f->name, "%s", names[index]);
     f->matcher.match = match;
     f->keep = sim_chance(s, 2) == 0 ? 0 : 2 + (uint32_t)sim_chance(s, 3);
     f->policy = (hr_function_policy){
-        .name = names[index],
+        .name = f->name,
         .lanes = 1 + (uint32_t)sim_chance(s, 4),
         .order = (hr_order)(sim_chance(s, 2) == 0 ? HR_ORDER_KEY : sim_chance(s, 3)),
         .batch_size = 1 + (uint32_t)sim_chance(s, 8),
@@ -131,7 +132,7 @@ static void make_function(sim *s, uint32_t index) {
 
 void sim_world(sim *s) {
     uint64_t pushes = 1 + sim_chance(s, SIM_PUSH), pulls = sim_chance(s, SIM_PULL + 1);
-    uint64_t functions = 1 + sim_chance(s, SIM_FUNCTIONS);
+    uint64_t functions = 1 + sim_chance(s, SIM_NAMES);
     for (uint32_t i = 0; i < pushes; i++) {
         s->push[i] = (sim_push){.exists = true,
                                 .dedupes = sim_chance(s, 2) == 0,
@@ -140,10 +141,16 @@ void sim_world(sim *s) {
         s->push[i].dedupes = s->push[i].dedupes && !s->push[i].is_cron;
     }
     for (uint32_t i = 0; i < pulls; i++) {
-        s->pull[i].exists = true;
+        s->pull[i].exists = s->pull[i].is_made = true;
         sim_slot_at(&s->feeds[SIM_PUSH + i], 0); /* positions begin at 1 */
     }
     s->has_replays = sim_chance(s, 3) == 0;
+    s->has_changes = sim_change_chance(s, 3) == 0;
+    s->has_fences = sim_change_chance(s, 3) == 0;
+    s->function_count = SIM_NAMES;
+    for (uint32_t i = 0; i < SIM_NAMES; i++) {
+        s->named[i] = i;
+    }
     for (uint32_t i = 0; i < functions; i++) {
         make_function(s, i);
     }
