@@ -254,9 +254,10 @@ static double number_of(const rd_kafka_message_t *message, const char *name, dou
 static int run_pipe(char **args) {
     int64_t count = strtoll(args[3], NULL, 10), got = 0, sent = 0;
     static source s;
-    double cpu = cpu_s();
     rd_kafka_t *rk = open_producer(args[0], "lz4"); /* as the function kafka has it */
     rd_kafka_topic_t *topic = rd_kafka_topic_new(rk, args[4], NULL);
+    rd_kafka_poll(rk, 1000); /* it gets its id and the topic's leaders, as a daemon has them */
+    double cpu = cpu_s();
     open_source(&s, args);
     while (got < count) {
         next_batch(&s);

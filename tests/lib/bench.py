@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import signal
 import statistics
 import struct
 import sys
@@ -13,6 +14,8 @@ BUILD = ROOT / "build" / "release"
 HEADRACE = BUILD / "app" / "headrace"
 HANDLER = BUILD / "tests" / "bench" / "libbench_handler.so"
 PARTITIONS = 64
+
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # services and daemons are ended then, too
 
 
 def say(name, text):
@@ -36,6 +39,8 @@ class Stats:
 
     def forget_firsts(self):
         with open(self.path, "r+b") as file:
+            file.seek(8 * 2)
+            file.write(bytes(8))
             for i in range(PARTITIONS):
                 file.seek(8 * (4 + 2 * i))
                 file.write(bytes(8))
