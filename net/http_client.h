@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* HTTP requests over libcurl's multi interface on our loop; the only file family that includes
- * curl.h.
+ * curl.h. The library is loaded by the first client.
  *
  * Life:  new -> (send -> answered | cancel)* -> free.  Thread: loop. */
 #ifndef HR_NET_HTTP_CLIENT_H
