@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Both ends of `./dev bench kafka` that are not headrace: the producer and the baselines.
  *
- *   kafka_peer load BROKERS TOPIC PARTITIONS FIRST COUNT RATE   RATE 0: as fast as it goes
+ *   kafka_peer load BROKERS TOPIC PARTITIONS FIRST COUNT RATE [EVERY]   RATE 0: no limit
  *   kafka_peer drain BROKERS TOPIC PARTITIONS COUNT [LATENCY]   bare rd_kafka_consume_batch_queue
  *   kafka_peer pipe BROKERS TOPIC PARTITIONS COUNT OUT          the same, and `temp > 30` to OUT
  *   kafka_peer look BROKERS TOPIC PARTITIONS COUNT              what pipe or headrace wrote
  *
- * Record i is 200 bytes of JSON; `temp` is 40.5 in every second one of a partition, else 10.5. With
- * a RATE it also says when it was due. drain prints "COUNT SECONDS CPU_SECONDS" from the first
+ * Record i is 200 bytes of JSON; `temp` is 40.5 in every EVERYth one of a partition (2), else 10.5.
+ * With a RATE it also says when it was due. drain prints "COUNT SECONDS CPU_SECONDS" from the first
  * record to the last and keeps in the file LATENCY how late they were (tests/lib/latency.h); pipe
  * prints "SENT CPU_SECONDS", look "RECORDS DIFFERENT WRONG SECONDS" of records of a topic with
  * LogAppendTime. */
@@ -108,10 +108,10 @@ static void flush_all(rd_kafka_t *rk, int64_t count) {
 
 /* ---- load ---- */
 
-static size_t write_value(char *value, int64_t i, int32_t partitions, uint64_t at_ns) {
+static size_t write_value(char *value, int64_t i, bool is_hot, uint64_t at_ns) {
     int size = snprintf(value, VALUE_BYTES + 1,
                         "{\"device\":\"d-%04" PRId64 "\",\"seq\":%" PRId64 ",\"temp\":%s,",
-                        i % DEVICES, i, i / partitions % 2 == 0 ? "40.5" : "10.5");
+                        i % DEVICES, i, is_hot ? "40.5" : "10.5");
     if (at_ns > 0) {
         size += snprintf(value + size, (size_t)(VALUE_BYTES + 1 - size),
                          LATENCY_FIELD "%019" PRIu64 "\",", at_ns);
@@ -136,7 +136,7 @@ static uint64_t wait_due(rd_kafka_t *rk, int64_t number, double rate, uint64_t b
     return due < now ? due : now;
 }
 
-static int load(char **args) {
+static int load(char **args, int64_t every) {
     int32_t partitions = (int32_t)strtol(args[2], NULL, 10);
     int64_t first = strtoll(args[3], NULL, 10), count = strtoll(args[4], NULL, 10);
     double rate = strtod(args[5], NULL);
@@ -146,7 +146,7 @@ static int load(char **args) {
     for (int64_t i = first; i < first + count; i++) {
         char value[VALUE_BYTES + 1], key[16];
         uint64_t at = rate > 0 ? wait_due(rk, i - first, rate, begin) : 0;
-        size_t size = write_value(value, i, partitions, at);
+        size_t size = write_value(value, i, i / partitions % every == 0, at);
         int key_size = snprintf(key, sizeof key, "d-%04d", (int)(i % DEVICES));
         send_one(rk, topic, (int32_t)(i % partitions), value, size, key, (size_t)key_size);
         if (i % 1024 == 0) {
@@ -328,8 +328,8 @@ static int look(char **args) {
 }
 
 int main(int argc, char **argv) {
-    if (argc == 8 && strcmp(argv[1], "load") == 0) {
-        return load(argv + 2);
+    if ((argc == 8 || argc == 9) && strcmp(argv[1], "load") == 0) {
+        return load(argv + 2, argc == 9 ? strtoll(argv[8], NULL, 10) : 2);
     }
     if ((argc == 6 || argc == 7) && strcmp(argv[1], "drain") == 0) {
         return drain(argc - 2, argv + 2);

@@ -48,15 +48,15 @@ class Kafka:
                       "--create", "--topic", name, "--partitions", PARTITIONS,
                       "--replication-factor", 1, "--config", "message.timestamp.type=LogAppendTime")
 
-    def load(self, topic, first, count, rate=0):
+    def load(self, topic, first, count, rate=0, every=2):
         return subprocess.Popen([PEER, "load", self.at, topic, str(PARTITIONS), str(first),
-                                 str(count), str(rate)])
+                                 str(count), str(rate), str(every)])
 
-    def fill(self, topic, count):
-        """A new topic with so many records."""
+    def fill(self, topic, count, every=2):
+        """A new topic with so many records; every so many-th of a partition matches."""
         self.topic(topic)
         begin = time.monotonic()
-        if self.load(topic, 0, count).wait() != 0:
+        if self.load(topic, 0, count, 0, every).wait() != 0:
             raise AssertionError("the records could not be produced")
         bench.say("kafka", f"{count:,} records loaded in {time.monotonic() - begin:.1f} s")
 
@@ -81,10 +81,14 @@ class Kafka:
         assert sent == count // 2, f"{sent:.0f} of {count // 2} were sent"
         return cpu
 
+    def look(self, out, count):
+        """Of a topic with matches: records, different ones, others; the seconds of LogAppendTime."""
+        return self._peer("look", out, count)
+
     def written(self, out, count):
         """Seconds from the first record that the broker took to the last; every second one of
         count must be there, and nothing else."""
-        records, different, wrong, seconds = self._peer("look", out, count)
+        records, different, wrong, seconds = self.look(out, count)
         assert (different, wrong) == (count // 2, 0) and records >= count // 2, \
             f"{out}: {records:.0f} records, {different:.0f} of {count // 2}, {wrong:.0f} wrong"
         return seconds, int(records) - count // 2

@@ -52,7 +52,7 @@ certificates() ( # one key for all: who holds it is not what is tested
 )
 
 start() {
-    local dir=$1 port=$2 end=$((SECONDS + 10)) pid n has_rules=
+    local dir=$1 port=$2 end pid n has_rules=
     mkdir -p "$dir"
     rm -f "$dir/password"
     touch "$dir/password"
@@ -102,10 +102,12 @@ CONF
     PATH=$PATH:/usr/sbin mosquitto -c "$dir/mosquitto.conf" >"$dir/out" 2>&1 </dev/null &
     pid=$!
     echo $pid >"$dir/pid"
+    end=$((SECONDS + 20))
     for n in 0 1 2 3 4; do
         until listens "$((port + n))"; do
             if [ $SECONDS -ge $end ] || ! alive $pid; then
                 cat "$dir/out" "$dir/log" >&2
+                kill $pid 2>/dev/null || true
                 return 1
             fi
             sleep 0.02
