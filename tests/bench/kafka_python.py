@@ -4,7 +4,7 @@
     python: kafka_python.py:handle_batch           in the daemon's worker
     kafka_python.py BROKERS TOPIC COUNT STATS      confluent-kafka, nothing else
 
-STATS is the mapped file of bench_handler.c: handled, calls, first_ns, last_ns.
+STATS is the mapped file of handler.c: handled, calls, first_ns, last_ns.
 """
 import json
 import mmap

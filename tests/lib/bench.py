@@ -23,7 +23,7 @@ def say(name, text):
 
 
 class Stats:
-    """The mapped file of bench_handler.c."""
+    """The mapped file of handler.c."""
 
     SIZE = 8 * (4 + 2 * PARTITIONS)
 
