@@ -17,7 +17,6 @@ from daemon import free_port
 SERVICE = ROOT / "tests" / "services" / "kafka.sh"
 PEER = BUILD / "tests" / "bench" / "kafka_peer"
 PARTITIONS = 4
-CONFLUENT = "2.16.1"
 LIMIT_S = 900
 
 
@@ -95,19 +94,11 @@ class Kafka:
 
 
 def confluent(words):
-    """Runs a Python program that has confluent-kafka; the CPU seconds that it prints. Installed once
-    below the cache."""
-    cache = pathlib.Path(os.environ.get("HEADRACE_CACHE", pathlib.Path.home() / ".cache/headrace"))
-    site = cache / f"confluent-kafka-{CONFLUENT}"
-    if not site.is_dir():
-        fresh = cache / f"confluent-kafka.{os.getpid()}"
-        fresh.mkdir(parents=True)
-        subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--only-binary", ":all:",
-                        "--root-user-action=ignore", "--disable-pip-version-check", "--target",
-                        fresh, f"confluent-kafka=={CONFLUENT}"], check=True, stdout=sys.stderr)
-        fresh.rename(site)
+    """Runs a Python program that has confluent-kafka; the CPU seconds that it prints."""
+    site = subprocess.run([ROOT / "tests" / "bench" / "peer_programs" / "install", "python"],
+                          check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
     done = subprocess.run([sys.executable, *map(str, words)], check=True, stdout=subprocess.PIPE,
-                          text=True, timeout=LIMIT_S, env={**os.environ, "PYTHONPATH": str(site)})
+                          text=True, timeout=LIMIT_S, env={**os.environ, "PYTHONPATH": site})
     return float(done.stdout)
 
 
