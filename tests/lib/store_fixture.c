@@ -36,9 +36,17 @@ hr_store_options fixture_options(const char *dir) {
         .dir = dir, .journal_max_bytes = UINT64_MAX, .journal_keep_ms = -1, .dead_max_age_ms = -1};
 }
 
+/* Byte i is the letter (position * 7 + i * 3) % 26. */
 static void fill_data(uint8_t *data, size_t size, uint64_t position) {
-    for (size_t i = 0; i < size; i++) {
-        data[i] = (uint8_t)('a' + (position * 7 + i * 3) % 26);
+    enum { LETTERS = 26, ROUND = 40 * LETTERS };
+    static uint8_t pattern[ROUND + LETTERS];
+    for (size_t i = 0; pattern[0] == 0 && i < sizeof pattern; i++) {
+        size_t at = sizeof pattern - 1 - i; /* the first byte last */
+        pattern[at] = (uint8_t)('a' + at * 3 % LETTERS);
+    }
+    const uint8_t *from = pattern + position % LETTERS * 11 % LETTERS; /* 11 * 3 is 7, modulo 26 */
+    for (size_t done = 0; done < size; done += ROUND) {
+        memcpy(data + done, from, size - done < ROUND ? size - done : ROUND);
     }
 }
 

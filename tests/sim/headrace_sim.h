@@ -156,7 +156,7 @@ typedef struct sim_totals {
 typedef struct sim {
     uint64_t seed;
     sim_mutant mutant;
-    bool prints;
+    bool prints, is_hashed;
     uint64_t digest;
     hr_vfs_sim *disk;
     char *dir, *ballast;
@@ -296,9 +296,10 @@ typedef struct sim_outcome {
 } sim_outcome;
 /* Empty stores, made once, that most seeds begin with. */
 void sim_make_templates(hr_vfs_sim *disk, char *dir);
+typedef enum sim_record { SIM_NOTHING, SIM_DIGEST, SIM_PRINT /* and the digest */ } sim_record;
 /* One history, on a disk that is emptied first; counted in totals. */
-sim_outcome sim_run_seed(hr_vfs_sim *disk, char *dir, uint64_t seed, sim_mutant mutant, bool prints,
-                         sim_totals *totals);
+sim_outcome sim_run_seed(hr_vfs_sim *disk, char *dir, uint64_t seed, sim_mutant mutant,
+                         sim_record record, sim_totals *totals);
 void sim_visit(sim *s, uint32_t point);
 
 #endif

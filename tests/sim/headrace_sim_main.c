@@ -56,15 +56,17 @@ static void on_interrupt(int signal) {
 
 static void run_honest(job *j, hr_vfs_sim *disk, char *dir, uint64_t seed) {
     j->seed = seed;
-    sim_outcome out = sim_run_seed(disk, dir, seed, SIM_HONEST, false, &j->honest);
+    bool has_twin = (seed - all->first) % TWIN_SEEDS == 0;
+    sim_record record = has_twin ? SIM_DIGEST : SIM_NOTHING;
+    sim_outcome out = sim_run_seed(disk, dir, seed, SIM_HONEST, record, &j->honest);
     if (out.broken[0] != '\0') {
         j->bad_seed = j->bad_seed == 0 ? seed : j->bad_seed;
         fprintf(stderr, "seed %llu: %s\n", (llu)seed, out.broken);
         if (all->printed++ == 0) {
-            sim_run_seed(disk, dir, seed, SIM_HONEST, true, &j->again);
+            sim_run_seed(disk, dir, seed, SIM_HONEST, SIM_PRINT, &j->again);
         }
-    } else if ((seed - all->first) % TWIN_SEEDS == 0) { /* to the byte, the disk too */
-        sim_outcome twin = sim_run_seed(disk, dir, seed, SIM_HONEST, false, &j->again);
+    } else if (has_twin) { /* to the byte, the disk too */
+        sim_outcome twin = sim_run_seed(disk, dir, seed, SIM_HONEST, record, &j->again);
         j->is_same = j->is_same && twin.digest == out.digest;
     }
 }
@@ -81,7 +83,7 @@ static void run_job(uint32_t number) {
     for (int m = SIM_HONEST + 1; m < SIM_MUTANTS; m++) {
         for (uint64_t i = number; i < all->controls; i += all->job_count) {
             j->seed = all->first + i;
-            sim_run_seed(disk, dir, j->seed, (sim_mutant)m, false, &j->mutants[m]);
+            sim_run_seed(disk, dir, j->seed, (sim_mutant)m, SIM_NOTHING, &j->mutants[m]);
         }
     }
     hr_vfs_sim_free(disk);
@@ -210,7 +212,7 @@ static int print_seed(uint64_t seed) {
     char *dir = fixture_dir();
     hr_vfs_sim *disk = hr_vfs_sim_new("sim");
     sim_make_templates(disk, dir);
-    sim_outcome out = sim_run_seed(disk, dir, seed, SIM_HONEST, true, &totals);
+    sim_outcome out = sim_run_seed(disk, dir, seed, SIM_HONEST, SIM_PRINT, &totals);
     fprintf(stderr, "seed %llu, digest %016llx: %s\n", (llu)seed, (llu)out.digest, out.broken);
     hr_vfs_sim_free(disk);
     fixture_remove(dir);

@@ -5,6 +5,9 @@
 #include "core/memory.h"
 #include "tests/sim/vfs_sim_priv.h"
 
+/* SQLite's page cache without malloc: pages of up to 16 KiB and what it notes of each. */
+enum { PAGE_SLOTS = 256, PAGE_SLOT = 16384 + 512 };
+
 uint64_t hr_vfs_sim_chance(hr_vfs_sim *sim) {
     uint64_t x = sim->chance += 0x9e3779b97f4a7c15u;
     x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
@@ -40,6 +43,8 @@ void hr_vfs_sim_reset(hr_vfs_sim *sim, uint64_t seed) {
 void hr_vfs_sim_one_thread(void) {
     HR_ASSERT(sqlite3_config(SQLITE_CONFIG_SINGLETHREAD) == SQLITE_OK);
     HR_ASSERT(sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0) == SQLITE_OK);
+    static uint64_t pages[PAGE_SLOTS][PAGE_SLOT / sizeof(uint64_t)];
+    HR_ASSERT(sqlite3_config(SQLITE_CONFIG_PAGECACHE, pages, PAGE_SLOT, PAGE_SLOTS) == SQLITE_OK);
 }
 
 void hr_vfs_sim_keep(hr_vfs_sim *sim, unsigned place) {
