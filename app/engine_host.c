@@ -94,6 +94,7 @@ static uint32_t assign(hr_trigger *self, const char *identity, uint64_t *out_low
     for (size_t i = 0; i < e->function_count; i++) {
         engine_function *f = &e->functions[i];
         if (!hr_function_takes(f, t)) {
+            hr_dispatch_leave(e->dispatch, f->id, feed); /* what it parked there when it did */
             continue;
         }
         if (t->key != NULL) {

@@ -295,10 +295,19 @@ void hr_dispatch_take_no_more(hr_dispatch *d, uint32_t function_id, uint32_t fee
     find_cursor(hr_dispatch_find_function(d, function_id), feed_id)->is_removed = true;
 }
 
+void hr_dispatch_leave(hr_dispatch *d, uint32_t function_id, uint32_t feed_id) {
+    cursor *c = find_cursor(hr_dispatch_find_function(d, function_id), feed_id);
+    if (c != NULL) { /* else nothing of it was parked at the start, and nothing since */
+        c->is_leaving = true;
+        c->function->parked_count -= c->left;
+        c->left = 0;
+    }
+}
+
 void hr_dispatch_load_parked(hr_dispatch *d, const hr_row *row) {
     function *f = hr_dispatch_find_function(d, row->function);
     cursor *c = f == NULL ? NULL : find_cursor(f, row->feed);
-    if (f != NULL && (f->policy.is_removed || (c != NULL && c->is_removed))) {
+    if (f != NULL && (f->policy.is_removed || (c != NULL && (c->is_removed || c->is_leaving)))) {
         f->parked_count++; /* the store itself makes a dead letter of it */
         if (c != NULL) {
             c->left++;

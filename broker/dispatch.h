@@ -239,6 +239,10 @@ void hr_dispatch_take(hr_dispatch *d, uint32_t function_id, uint32_t feed_id, ui
 void hr_dispatch_take_no_more(hr_dispatch *d, uint32_t function_id, uint32_t feed_id, uint64_t low,
                               hr_slice settled, const hr_counters *counters);
 
+/* The same for a pull feed that was just added: what the function parked of it when it took from it
+ * becomes dead letters `removed` with the next step. */
+void hr_dispatch_leave(hr_dispatch *d, uint32_t function_id, uint32_t feed_id);
+
 /* A parked row as the store has it. */
 void hr_dispatch_load_parked(hr_dispatch *d, const hr_row *row);
 

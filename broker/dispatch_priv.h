@@ -111,6 +111,7 @@ struct cursor {
     uint64_t next, low, durable_low, durable_settled;
     bool is_begun;             /* pull: BEGIN came; journal: always */
     bool is_removed, is_ended; /* S21: takes nothing from end on; then the store is told */
+    bool is_leaving;           /* the store is to be told at once: nothing is taken from it */
     uint64_t end, left;        /* left: events parked in the store */
     uint64_t start;            /* pull: the unit that makes the position of BEGIN durable */
     bool is_unborn;            /* journal: the store has no checkpoint of it yet */

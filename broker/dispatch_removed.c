@@ -52,8 +52,10 @@ void hr_removed_finish(hr_dispatch *d, function *f) {
     bool is_over = f->policy.is_removed && !f->is_ended;
     for (cursor *c = f->cursors; c != NULL && !d->is_draining; c = c->next_of_function) {
         is_over = is_over && is_at_end(c);
-        if (!f->policy.is_removed && c->is_removed && !c->is_ended && is_at_end(c)) {
-            c->is_ended = true;
+        bool is_due = c->is_removed && !c->is_ended && is_at_end(c);
+        if (!f->policy.is_removed && (is_due || c->is_leaving)) {
+            c->is_ended = c->is_removed;
+            c->is_leaving = false;
             unit_box *unit = hr_unit_new();
             unit->ended = c;
             submit_end(d, f, unit, c->feed->policy.id);
@@ -70,8 +72,11 @@ void hr_removed_finish(hr_dispatch *d, function *f) {
 /* It holds its feed back no more. */
 static void leave(hr_dispatch *d, cursor *c) {
     cursor **at = &c->feed->cursors;
-    while (*at != c) {
+    while (*at != NULL && *at != c) {
         at = &(*at)->next_of_feed;
+    }
+    if (*at == NULL) { /* of a pull feed that it takes from no more */
+        return;
     }
     *at = c->next_of_feed;
     hr_feed_settled(d, c->feed);
@@ -82,6 +87,7 @@ void hr_removed_done(hr_dispatch *d, const unit_box *unit) {
         cursor *c = unit->ended;
         d->options.dead_count += c->left;
         c->function->parked_count -= c->left;
+        c->left = 0;
         leave(d, c);
         return;
     }

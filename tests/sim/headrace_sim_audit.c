@@ -169,11 +169,12 @@ static void check_feed(sim *s, uint32_t feed, bool is_final) {
     }
 }
 
-/* What no function takes is settled at once, and settled history goes on a full disk. */
+/* What no function takes, or took when it came, is settled at once, and settled history goes on a
+ * full disk. */
 static void check_acked(sim *s) {
     uint32_t taken = 0;
     for (uint32_t f = 0; f < s->function_count; f++) {
-        taken |= s->functions[f].takes;
+        taken |= s->functions[f].takes & ~s->functions[f].late;
     }
     for (uint32_t e = 1; e <= s->event_count; e++) {
         uint32_t feed = s->events[e].feed;
@@ -195,7 +196,7 @@ static void check_fires(sim *s, uint32_t feed) {
     const sim_push *p = &s->push[feed];
     uint32_t taken = 0;
     for (uint32_t f = 0; f < s->function_count; f++) {
-        taken |= s->functions[f].takes;
+        taken |= s->functions[f].takes & ~s->functions[f].late;
     }
     for (int64_t n = 1; n < SIM_FIRES && p->fires[n] != 0; n++) {
         const sim_event *event = &s->events[p->fires[n]];
@@ -254,7 +255,7 @@ static void check_removed(sim *s) {
     for (uint32_t f = 0; f < s->function_count; f++) {
         for (uint32_t i = 0; i < SIM_FEEDS; i++) {
             bool is_left = (s->functions[f].left >> i & 1) != 0;
-            if (is_left && s->cursors[f][i].exists) {
+            if (is_left && !sim_is_pull(i) && s->cursors[f][i].exists) {
                 sim_break(s, "the former function %u still holds feed %u", f, i);
             }
         }

@@ -12,7 +12,6 @@ uint64_t sim_change_chance(sim *s, uint64_t below) {
     return (z ^ z >> 31) % below;
 }
 
-static const uint32_t pull_bits = ((1u << SIM_PULL) - 1) << SIM_PUSH;
 static const uint32_t input_bits = (1u << SIM_INJECT) - 1;
 
 static uint32_t result_bit(const sim_function *f) {
@@ -90,7 +89,7 @@ static bool rename_function(sim *s, sim_function *f) {
     return true;
 }
 
-/* It takes no more from a journal feed, or from one more. What it left it does not take up again:
+/* It takes no more from a feed, or from one more. What it left it does not take up again:
  * whether that were new depends on how far the store is. */
 static bool move(sim *s, sim_function *f) {
     uint32_t bit = 1u << sim_change_chance(s, SIM_INJECT), feeds = 0;
@@ -99,7 +98,7 @@ static bool move(sim *s, sim_function *f) {
         feeds |= exists ? 1u << i : 0;
     }
     if ((f->takes & bit) != 0) {
-        if ((bit & pull_bits) != 0 || (f->takes & input_bits & ~bit) == 0) {
+        if ((f->takes & input_bits & ~bit) == 0) {
             return false;
         }
         leave(f, bit);

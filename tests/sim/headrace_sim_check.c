@@ -136,6 +136,8 @@ static void check_order(sim *s, uint32_t f, uint32_t feed, uint64_t position, ui
     }
 }
 
+static const uint32_t pull_bits = ((1u << SIM_PULL) - 1) << SIM_PUSH;
+
 void sim_check_call(sim *s, const hr_call *call) {
     uint32_t f = sim_function_index(s, call->function);
     uint8_t bit = (uint8_t)(1u << f);
@@ -147,7 +149,10 @@ void sim_check_call(sim *s, const hr_call *call) {
         uint32_t event = sim_event_of(s, ref->batch, ref->index);
         sim_say(s, "call", call->id, f, feed, position);
         sim_slot *slot = sim_slot_at(&s->feeds[feed], position);
-        if (event == 0 || slot->event != event || (s->functions[f].takes >> feed & 1) == 0) {
+        /* what is parked of a partition is tried until that is assigned: S17 */
+        uint32_t takes = s->functions[f].takes;
+        takes |= s->functions[f].is_configured ? s->functions[f].left & pull_bits : 0;
+        if (event == 0 || slot->event != event || (takes >> feed & 1) == 0) {
             sim_break(s, "function %u got what is not there: feed %u, %llu (e%u, not e%u)", f, feed,
                       (unsigned long long)position, event, slot->event);
             return;

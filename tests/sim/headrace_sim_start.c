@@ -320,11 +320,14 @@ bool sim_assign(sim *s, uint32_t pull) {
     hr_dispatch_add_feed(s->dispatch, &policy);
     uint64_t known = UINT64_MAX;
     for (uint32_t f = 0; f < s->function_count; f++) {
+        const sim_cursor *c = &s->cursors[f][feed];
         if ((s->functions[f].takes >> feed & 1) == 0) {
+            if (c->exists && s->functions[f].is_configured) {
+                hr_dispatch_leave(s->dispatch, s->functions[f].policy.id, s->feeds[feed].id);
+            }
             continue;
         }
         take(s, f, feed, true);
-        const sim_cursor *c = &s->cursors[f][feed];
         known = c->exists && c->low < known ? c->low : known;
     }
     for (size_t i = 0; i < s->parked_count; i++) {

@@ -45,7 +45,8 @@ typedef struct fixture {
     fx_checkpoint checkpoint[FX_FUNCTIONS][FX_FEEDS];
     fx_parked parked[FX_LIST];
     bool removed[FX_FUNCTIONS]; /* wholly, or from its feed */
-    uint32_t leaves; /* function that takes no more from its feed at the next start; 0: none */
+    uint32_t leaves; /* function that takes no more from its feed at the next start (of FX_PULL:
+                        when it is assigned); 0: none */
     size_t parked_count, dead_rows, drop_rows;
     char reason[64]; /* of the newest dead letter */
     /* on its way */

@@ -28,7 +28,9 @@ void fx_add_pull(fixture *fx, bool is_away) {
     hr_dispatch_add_feed(fx->d, &policy);
     for (uint32_t f = 1; f < FX_FUNCTIONS; f++) {
         const fx_checkpoint *at = &fx->checkpoint[f][FX_PULL];
-        if (fx->takes[f] == FX_PULL && (at->exists || !is_away)) {
+        if (fx->leaves == f && !is_away) {
+            hr_dispatch_leave(fx->d, f, FX_PULL);
+        } else if (fx->takes[f] == FX_PULL && (at->exists || !is_away)) {
             hr_dispatch_take(fx->d, f, FX_PULL, at->exists ? at->low : 0, 0,
                              hr_slice_of(at->settled, at->settled_size), &at->counters);
         }

@@ -213,6 +213,31 @@ static void s17_after_a_crash_all_that_is_parked_is_tried_though_the_feed_is_awa
     fx_free(fx);
 }
 
+/* While the feed is away nobody knows whose trigger it is of (simulator, seed 533). */
+static void s21_what_is_parked_of_a_feed_that_was_left_dies_when_that_comes(void **state) {
+    (void)state;
+    fixture *fx = one_with(2);
+    fx_answer(fx, 0, HR_OK, &retried, 1, false);
+    fx_settle_store(fx);
+    fx_restart(fx);
+    assert_int_equal(fx->parked_count, 2); /* one behind the other */
+    fx->leaves = 1;
+    fx_assign(fx);
+    fx_settle_store(fx);
+    assert_true(fx->removed[1]);
+    assert_int_equal(fx->dead_rows, 2);
+    assert_int_equal(fx->parked_count, 0);
+    hr_function_stats left;
+    hr_dispatch_function_stats(fx->d, 1, &left);
+    assert_int_equal(left.parked, 0);
+    for (int i = 0; i < 4; i++) {
+        fx_wake(fx, 1000);
+        fx_settle_store(fx);
+    }
+    assert_int_equal(fx->call_count, 0);
+    fx_free(fx);
+}
+
 static void s17_the_revocation_waits_for_running_calls_until_it_must_forget_them(void **state) {
     (void)state;
     fixture *fx = one_with(2);
@@ -359,6 +384,7 @@ int main(void) {
         cmocka_unit_test(s17_what_was_attempted_is_tried_on_while_the_feed_is_away),
         cmocka_unit_test(s17_a_retry_queued_at_the_revocation_is_tried_on),
         cmocka_unit_test(s17_after_a_crash_all_that_is_parked_is_tried_though_the_feed_is_away),
+        cmocka_unit_test(s21_what_is_parked_of_a_feed_that_was_left_dies_when_that_comes),
         cmocka_unit_test(s17_the_revocation_waits_for_running_calls_until_it_must_forget_them),
         cmocka_unit_test(an_answer_from_before_the_return_of_the_feed_means_nothing),
         cmocka_unit_test(s5_a_fenced_feed_is_given_up_whole),
