@@ -79,6 +79,7 @@ typedef struct seen_loader {
 
 static void load_seen(void *data, uint32_t feed, int64_t at_ms, hr_slice hashes) {
     seen_loader *loader = data;
+    (void)hr_dedupe_stamp(loader->dedupe, at_ms);
     for (size_t at = 0; feed == loader->feed && at + sizeof(hr_seen) <= hashes.size;
          at += sizeof(hr_seen)) {
         hr_seen seen;
@@ -109,7 +110,7 @@ hr_code hr_engine_add_journal(hr_engine *e, uint32_t id, engine_trigger *t, bool
         }
         seen_loader seen = {.feed = id, .dedupe = policy.take_dedupe};
         hr_store_loader loader = {.data = &seen, .seen = load_seen};
-        hr_code code = hr_store_load(e->store, 0, &loader, err);
+        hr_code code = hr_store_load(e->store, id, &loader, err);
         if (code != HR_OK) {
             hr_dedupe_free(policy.take_dedupe);
             return code;

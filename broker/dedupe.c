@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Open addressing with backward-shift deletion for the set, a ring in order of arrival for the
- * window. A removed id stays in the ring as a hole. */
+ * window. A removed id stays in the ring as a hole. Marks say under which time the id was stored
+ * that came in at a place of the ring: one for about a thousand of them. */
 #include "broker/dedupe.h"
 
 #include "core/error.h"
@@ -8,10 +9,18 @@
 
 #include <xxhash.h>
 
+enum { MARK_EVERY = 1024 };
+
 typedef struct arrival {
     hr_seen seen;
     int64_t at_ms;
 } arrival;
+
+typedef struct mark {
+    uint64_t place; /* ids that came before it */
+    int64_t row_ms; /* they are stored under this time or an earlier one, all later ones under it
+                       or a later one */
+} mark;
 
 struct hr_dedupe {
     int64_t window_ms;
@@ -21,6 +30,11 @@ struct hr_dedupe {
     arrival *ring;
     uint32_t ring_size, first, used;
     uint64_t evicted;
+    uint64_t gone; /* ids that left the ring */
+    mark *marks;   /* ascending, of places that are still in the ring */
+    uint32_t marks_size, first_mark, mark_count;
+    uint64_t last_mark;
+    int64_t row_ms, left_ms;
 };
 
 static bool is_empty(hr_seen seen) {
@@ -47,6 +61,8 @@ hr_dedupe *hr_dedupe_new(uint32_t max, int64_t window_ms) {
     dedupe->slot = hr_alloc_array(dedupe->mask + 1, sizeof *dedupe->slot);
     dedupe->ring_size = 64;
     dedupe->ring = hr_alloc_array(dedupe->ring_size, sizeof *dedupe->ring);
+    dedupe->marks_size = max / MARK_EVERY + 2;
+    dedupe->marks = hr_alloc_array(dedupe->marks_size, sizeof *dedupe->marks);
     return dedupe;
 }
 
@@ -54,6 +70,7 @@ void hr_dedupe_free(hr_dedupe *take_dedupe) {
     if (take_dedupe != NULL) {
         hr_free(take_dedupe->slot);
         hr_free(take_dedupe->ring);
+        hr_free(take_dedupe->marks);
         hr_free(take_dedupe);
     }
 }
@@ -119,7 +136,32 @@ static bool drop_oldest(hr_dedupe *dedupe) {
     bool erased = !is_empty(oldest->seen) && erase(dedupe, oldest->seen);
     dedupe->first = (dedupe->first + 1) % dedupe->ring_size;
     dedupe->used--;
+    dedupe->gone++;
+    const mark *next = &dedupe->marks[dedupe->first_mark];
+    if (dedupe->mark_count > 0 && next->place <= dedupe->gone) {
+        dedupe->left_ms = next->row_ms;
+        dedupe->first_mark = (dedupe->first_mark + 1) % dedupe->marks_size;
+        dedupe->mark_count--;
+    }
     return erased;
+}
+
+int64_t hr_dedupe_stamp(hr_dedupe *dedupe, int64_t real_ms) {
+    uint64_t place = dedupe->gone + dedupe->used;
+    dedupe->row_ms = real_ms > dedupe->row_ms ? real_ms : dedupe->row_ms;
+    if (place >= dedupe->last_mark + MARK_EVERY) {
+        HR_ASSERT(dedupe->mark_count < dedupe->marks_size); /* MARK_EVERY apart, within max */
+        uint32_t last = (dedupe->first_mark + dedupe->mark_count++) % dedupe->marks_size;
+        dedupe->marks[last] = (mark){.place = place, .row_ms = dedupe->row_ms};
+        dedupe->last_mark = place;
+    }
+    return dedupe->row_ms;
+}
+
+int64_t hr_dedupe_left_ms(hr_dedupe *dedupe) {
+    int64_t left_ms = dedupe->left_ms;
+    dedupe->left_ms = 0;
+    return left_ms;
 }
 
 bool hr_dedupe_add(hr_dedupe *dedupe, hr_seen seen, int64_t now_ms) {

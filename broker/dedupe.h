@@ -27,6 +27,15 @@ bool hr_dedupe_add(hr_dedupe *dedupe, hr_seen seen, int64_t now_ms);
 /* Takes back an add (its commit failed). */
 void hr_dedupe_remove(hr_dedupe *dedupe, hr_seen seen);
 
+/* The time (real, ms) to store ids under that are added next: real_ms, or that of an earlier call
+ * where the clock went back, so that what is stored ascends. A loader calls it for each stored row
+ * with that row's time, before it adds the row's ids. */
+int64_t hr_dedupe_stamp(hr_dedupe *dedupe, int64_t real_ms);
+
+/* All that was stored under an earlier time than this has left the window and may be deleted.
+ * 0: nothing that was not told before. It moves by about a thousand ids. */
+int64_t hr_dedupe_left_ms(hr_dedupe *dedupe);
+
 /* How many ids it holds, and how many left early because of max. */
 uint32_t hr_dedupe_count(const hr_dedupe *dedupe);
 uint64_t hr_dedupe_evicted(const hr_dedupe *dedupe);

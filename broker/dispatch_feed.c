@@ -156,10 +156,22 @@ static void refuse(hr_dispatch *d, const feed *f, uint64_t ticket, hr_code why) 
     act->ticket.why = why;
 }
 
+/* What has left the window is deleted with what comes, so that it never grows on disk either. */
+static void trim_seen(const feed *f, unit_box *unit) {
+    int64_t left_ms = hr_dedupe_left_ms(f->policy.take_dedupe);
+    if (left_ms > 0) {
+        hr_row *row = hr_unit_row(unit);
+        row->kind = HR_ROW_SEEN_TRIM;
+        row->feed = f->policy.id;
+        row->due_ms = left_ms;
+    }
+}
+
 /* Leaves only what the window has not seen; what is new is entered in unit->seen. */
 static hr_batch *without_duplicates(hr_dispatch *d, feed *f, unit_box *unit, hr_batch *take_batch) {
     uint32_t keep[HR_BATCH_MAX];
     uint32_t kept = 0;
+    int64_t stored_ms = hr_dedupe_stamp(f->policy.take_dedupe, d->real_us / 1000);
     unit->seen = hr_alloc_array(take_batch->count, sizeof *unit->seen);
     hr_seen *seen = hr_alloc_array(take_batch->count, sizeof *seen);
     if (f->policy.identify != NULL) {
@@ -187,8 +199,9 @@ static hr_batch *without_duplicates(hr_dispatch *d, feed *f, unit_box *unit, hr_
         hr_row *row = hr_unit_row(unit);
         row->kind = HR_ROW_SEEN;
         row->feed = f->policy.id;
-        row->due_ms = d->real_us / 1000;
+        row->due_ms = stored_ms;
         row->text = hr_slice_of(unit->seen, unit->seen_count * sizeof *unit->seen);
+        trim_seen(f, unit);
     }
     unit->unit.counters.duplicates = take_batch->count - kept;
     if (kept == take_batch->count) {

@@ -57,7 +57,8 @@ typedef enum hr_row_kind {
     HR_ROW_DEAD,     /* insert a dead letter (function 0: malformed input of trigger feed `feed`) */
     HR_ROW_DEAD_END, /* dead letter `position` (its id) ended: state, a hr_dead_state */
     HR_ROW_SEEN,     /* dedupe: text = packed 16-byte hashes, due_ms = real time */
-    HR_ROW_SEEN_TRIM, /* forget seen rows of feed older than due_ms */
+    HR_ROW_SEEN_TRIM, /* forget the 4,096 oldest seen rows of feed, as far as they are older than
+                         due_ms */
     HR_ROW_FIRE,      /* last_fire of a cron feed: due_ms = microseconds since 1970 */
     HR_ROW_REMOVE /* the function is gone: its checkpoints and name go, removed_at is set; what it
                      has parked becomes dead letters `removed`. With a feed: on that feed only */

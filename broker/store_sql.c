@@ -47,7 +47,9 @@ static const char *const texts[SQL_COUNT] = {
         " iif(?5 = 0, NULL, ?10))",
     [SQL_DEAD_END] = "UPDATE dead SET state = ?2, ended_ms = ?3 WHERE id = ?1 AND state = 0",
     [SQL_SEEN] = "INSERT INTO seen (feed, at_ms, seq, hashes) VALUES (?1, ?2, ?3, ?4)",
-    [SQL_SEEN_TRIM] = "DELETE FROM seen WHERE feed = ?1 AND at_ms < ?2",
+    [SQL_SEEN_TRIM] = "DELETE FROM seen WHERE feed = ?1 AND at_ms < ?2 AND at_ms <= coalesce("
+                      "(SELECT at_ms FROM seen WHERE feed = ?1 ORDER BY at_ms, seq"
+                      " LIMIT 1 OFFSET 4095), ?2)",
     [SQL_FIRE] = "UPDATE feed SET last_fire_us = ?2 WHERE id = ?1",
     [SQL_READ_PARKED] = "SELECT sum, bytes, first_attempt_ms FROM parked"
                         " WHERE function = ?1 AND feed = ?2 AND pos = ?3",

@@ -104,6 +104,7 @@ typedef struct seen_loader {
 
 static void load_seen(void *data, uint32_t feed, int64_t at_ms, hr_slice hashes) {
     const seen_loader *loader = data;
+    (void)hr_dedupe_stamp(loader->dedupe, at_ms);
     for (size_t at = 0; feed == loader->feed && at + sizeof(hr_seen) <= hashes.size;
          at += sizeof(hr_seen)) {
         hr_seen seen;
@@ -129,7 +130,7 @@ static hr_code add_journal(sim *s, uint32_t feed, hr_error *err) {
         policy.take_dedupe = hr_dedupe_new(100000, INT64_C(3) * 86400000);
         seen_loader seen = {.feed = policy.id, .dedupe = policy.take_dedupe};
         hr_store_loader loader = {.data = &seen, .seen = load_seen};
-        hr_code code = hr_store_load(s->store, 0, &loader, err);
+        hr_code code = hr_store_load(s->store, policy.id, &loader, err);
         if (code != HR_OK) {
             hr_dedupe_free(policy.take_dedupe);
             return code;

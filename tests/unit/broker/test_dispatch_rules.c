@@ -211,6 +211,31 @@ static void s16_a_duplicate_is_not_acknowledged_when_its_first_copy_was_refused(
     fx_free(fx);
 }
 
+static void s16_what_has_left_the_window_is_deleted_from_the_store_too(void **state) {
+    (void)state;
+    fixture *fx = fx_one();
+    fx->dedupe = true; /* the last 1,000 ids */
+    fx_start(fx);
+    while (fx->unit_count > 0) {
+        fx_unit(fx, HR_OK);
+    }
+    fx_offer(fx, 1, 1, 1024, 0);
+    const hr_unit *unit = fx->units[fx->unit_count - 1];
+    assert_int_equal(unit->row_count, 1);
+    assert_int_equal(unit->rows[0].kind, HR_ROW_SEEN);
+    int64_t first_ms = unit->rows[0].due_ms;
+    fx_unit(fx, HR_OK);
+    fx_wake(fx, 10);
+    fx_offer(fx, 2, 1025, 1000, 0);
+    unit = fx->units[fx->unit_count - 1];
+    assert_int_equal(unit->row_count, 2);
+    assert_int_equal(unit->rows[0].kind, HR_ROW_SEEN);
+    assert_int_equal(unit->rows[1].kind, HR_ROW_SEEN_TRIM);
+    assert_int_equal(unit->rows[1].feed, unit->feed);
+    assert_true(unit->rows[1].due_ms > first_ms && unit->rows[1].due_ms <= unit->rows[0].due_ms);
+    fx_free(fx);
+}
+
 static void a_damaged_settled_set_means_once_more_and_never_twice_at_once(void **state) {
     (void)state;
     fixture *fx = fx_one();
@@ -262,6 +287,7 @@ int main(void) {
         cmocka_unit_test(s9_a_call_says_what_is_held_back_together),
         cmocka_unit_test(a_damaged_settled_set_means_once_more_and_never_twice_at_once),
         cmocka_unit_test(s16_a_duplicate_is_not_acknowledged_when_its_first_copy_was_refused),
+        cmocka_unit_test(s16_what_has_left_the_window_is_deleted_from_the_store_too),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

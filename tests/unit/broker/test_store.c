@@ -204,6 +204,37 @@ static void every_row_kind_survives_a_reopen(void **state) {
     hr_batch_unref(batch);
 }
 
+static uint32_t count_seen(world *w) {
+    told t = load(w->store, w->in);
+    uint32_t count = 0;
+    for (const char *at = hr_buffer_text(&t.text); (at = strstr(at, "seen ")) != NULL; at++) {
+        count++;
+    }
+    hr_buffer_fini(&t.text);
+    return count;
+}
+
+/* A state of a daemon that never trimmed them must not be one commit of millions of rows. */
+static void seen_rows_are_forgotten_some_thousands_at_a_time(void **state) {
+    world *w = *state;
+    enum { ROWS = 6000 };
+    static hr_row rows[ROWS];
+    for (int i = 0; i < ROWS; i++) {
+        rows[i] = (hr_row){.kind = HR_ROW_SEEN,
+                           .feed = w->in,
+                           .due_ms = 1000 + i / 2,
+                           .text = hr_slice_text("0123456789abcdef")};
+    }
+    assert_int_equal(commit_rows(w, rows, ROWS), HR_OK);
+    hr_row trim = {.kind = HR_ROW_SEEN_TRIM, .feed = w->in, .due_ms = 1000 + ROWS / 2 - 5};
+    assert_int_equal(commit_rows(w, &trim, 1), HR_OK);
+    assert_int_equal(count_seen(w), ROWS - 4096);
+    assert_int_equal(commit_rows(w, &trim, 1), HR_OK);
+    assert_int_equal(count_seen(w), 10);
+    assert_int_equal(commit_rows(w, &trim, 1), HR_OK);
+    assert_int_equal(count_seen(w), 10);
+}
+
 static void parking_again_without_bytes_keeps_the_bytes(void **state) {
     world *w = *state;
     hr_batch *batch = fixture_batch(w->in, 7, 1, 50);
@@ -605,6 +636,7 @@ static void positions_go_on_when_all_history_went(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         STORE_TEST(every_row_kind_survives_a_reopen),
+        STORE_TEST(seen_rows_are_forgotten_some_thousands_at_a_time),
         STORE_TEST(parking_again_without_bytes_keeps_the_bytes),
         STORE_TEST(without_memory_to_read_what_is_parked_the_read_fails),
         STORE_TEST(removing_a_function_turns_what_it_parked_into_dead_letters),
