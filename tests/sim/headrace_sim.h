@@ -189,6 +189,7 @@ typedef struct sim {
     bool is_known;                /* a life had the whole configuration as it stands */
     hr_unit owner_units[SIM_FUNCTIONS]; /* of such another */
     uint32_t owner_units_out;
+    bool is_owner_unsure; /* whether what it wrote is there only the next start can tell */
     sim_cursor cursors[SIM_FUNCTIONS][SIM_FEEDS]; /* known durable */
     sim_call calls[SIM_CALLS];
     uint32_t call_count;

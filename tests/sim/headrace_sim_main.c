@@ -21,8 +21,9 @@
 enum {
     JOBS_MAX = 64,
     CONTROL_SEEDS = 40,
-    TWIN_SEEDS = 64,     /* one of so many runs twice */
-    POINTS_SEEDS = 2000, /* from so many on each point was visited */
+    TWIN_SEEDS = 64,      /* one of so many runs twice */
+    CHANGES_SEEDS = 2000, /* from so many on each kind of change was met */
+    POINTS_SEEDS = 20000, /* and each point was visited, rare as it may be */
     PROGRESS_S = 60
 };
 
@@ -244,18 +245,19 @@ static int conclude(bool all_well, double seconds) {
     bool are_caught = true;
     for (int m = SIM_HONEST + 1; m < SIM_MUTANTS; m++) {
         report(names[m], &mutants[m]);
-        are_caught = are_caught && (mutants[m].lost > 0 || all->controls == 0);
+        are_caught = are_caught && (mutants[m].broken > 0 || all->controls == 0);
     }
     bool all_changed = honest.removals > 0 && honest.newcomers > 0 && honest.renames > 0 &&
                        honest.removed_letters > 0 && honest.fenced_units > 0;
     bool is_good = all_well && honest.broken == 0 && honest.lost == 0 && honest.corrupt == 0 &&
                    honest.drift == 0 && is_same && are_caught &&
-                   ((all_named && all_changed) || honest.runs < POINTS_SEEDS);
+                   (all_changed || honest.runs < CHANGES_SEEDS) &&
+                   (all_named || honest.runs < POINTS_SEEDS);
     if (!is_same) {
         fputs("a seed did not repeat itself to the byte\n", stderr);
     }
     if (!are_caught) {
-        fputs("a control lost nothing: the proof sees nothing\n", stderr);
+        fputs("a control passed: the proof sees nothing\n", stderr);
     }
     fprintf(stderr, "%.1f s, %u jobs, %.0f seeds/s\n", seconds, all->job_count,
             (double)honest.runs / seconds);

@@ -140,6 +140,7 @@ static void hold_free(holding *h) {
 static void owner_done(hr_unit *unit, hr_code result) {
     sim *s = unit->owner;
     unit->result = result;
+    s->is_owner_unsure = s->is_owner_unsure || result == HR_E_STORE_IO; /* seed 700157 */
     s->owner_units_out--;
 }
 
@@ -198,6 +199,7 @@ void sim_fence(sim *s, uint32_t pull) {
     s->totals->fences++;
     p->is_fenced = true;
     p->has_sums = false;
+    s->is_owner_unsure = false;
     sim_allow(s, feed);
     sim_say(s, "fence", feed, epoch, 0, 0);
     bool is_read = hold(s, feed, &before);
@@ -211,7 +213,7 @@ void sim_fence(sim *s, uint32_t pull) {
         sim_turn(s);
     }
     hold_free(&before);
-    if (!sim_is_dead(s)) {
+    if (!sim_is_dead(s) && !s->is_owner_unsure) {
         p->has_sums = hold(s, feed, &after);
         memcpy(p->sums, after.sum, sizeof p->sums);
         hold_free(&after);
