@@ -2,14 +2,10 @@
 /* Calls: which events of a lane go together, and when (S9, S11). */
 #include "broker/dispatch_priv.h"
 
-static item *lane_head(lane *l) {
-    return &l->ring[l->first];
-}
+enum { LOOK_CALLS = 4 }; /* how far into a lane a call looks, in calls */
 
-static void lane_pop(function *f, lane *l) {
-    l->first = (l->first + 1) & (l->capacity - 1);
-    l->count--;
-    f->queued--;
+static item *lane_item(const lane *l, uint32_t index) {
+    return &l->ring[(l->first + index) & (l->capacity - 1)];
 }
 
 void hr_item_settle(function *f, item *it) {
@@ -75,41 +71,72 @@ static call_box *new_call(hr_dispatch *d, function *f) {
     return box;
 }
 
+/* Takes from the front of the lane up to a call's worth of one feed, into box->items; what is of
+ * other feeds between them stays, in its order. So a lane that many partitions share is not called
+ * event by event. Events that are called alone are taken alone. */
+static uint32_t take_from_lane(function *f, lane *l, call_box *box) {
+    uint32_t most = f->policy.batch_size, look = LOOK_CALLS * most, taken = 0, kept = 0, at = 0;
+    look = look < l->count ? look : l->count;
+    for (; at < look && taken < most && (taken == 0 || !box->items[0].alone); at++) {
+        const item *it = lane_item(l, at);
+        if (taken == 0 || (it->cursor == box->items[0].cursor && !it->alone)) {
+            box->items[taken++] = *it;
+        } else if (it->cursor != box->items[0].cursor) {
+            *lane_item(l, kept++) = *it;
+        } else {
+            break;
+        }
+    }
+    for (uint32_t i = kept; i > 0; i--) {
+        *lane_item(l, at - kept + i - 1) = *lane_item(l, i - 1);
+    }
+    l->first = (l->first + taken) & (l->capacity - 1);
+    l->count -= taken;
+    f->queued -= taken;
+    return taken;
+}
+
+/* May the event be called? Else it was parked or given up. */
+static bool admit(hr_dispatch *d, function *f, item *it) {
+    if (hr_park_is_held(f, it)) {
+        if (it->parked != NULL) {
+            hr_park_put_back(it);
+        } else {
+            hr_park(d, f, it, HR_PARKED_BEHIND, 0, it->attempt, (hr_slice){0});
+        }
+        return false;
+    }
+    if (is_expired(d, f, it)) {
+        hr_item_dead(d, f, it, "expired", hr_slice_text("older than retry.max_age"), it->attempt,
+                     true);
+        return false;
+    }
+    if (it->first_ms == 0 || it->first_ms > d->clock_ms) { /* later: of a clock that was wrong */
+        it->first_ms = d->clock_ms;
+    }
+    if (it->parked != NULL) {
+        it->parked->is_called = true;
+    }
+    return true;
+}
+
 /* Moves from the lane into the call what may be called now. */
 static void fill(hr_dispatch *d, function *f, lane *l, call_box *box) {
-    while (l->count > 0 && box->call.count < f->policy.batch_size) {
-        item it = *lane_head(l);
-        if (box->call.count > 0 &&
-            (it.alone || box->items[0].alone || it.cursor != box->items[0].cursor)) {
-            return;
-        }
-        lane_pop(f, l);
-        if (hr_park_is_held(f, &it)) {
-            if (it.parked != NULL) {
-                hr_park_put_back(&it);
-            } else {
-                hr_park(d, f, &it, HR_PARKED_BEHIND, 0, it.attempt, (hr_slice){0});
+    while (l->count > 0 && box->call.count == 0) {
+        uint32_t taken = take_from_lane(f, l, box);
+        for (uint32_t i = 0; i < taken; i++) {
+            item it = box->items[i];
+            if (!admit(d, f, &it)) {
+                continue;
             }
-            continue;
+            uint32_t at = box->call.count++;
+            box->items[at] = it;
+            box->refs[at] = (hr_event_ref){.batch = it.batch,
+                                           .index = (uint16_t)it.index,
+                                           .attempt = (uint16_t)(it.attempt + 1),
+                                           .replay = it.replay,
+                                           .key_hash = hr_chain_key(f, it.key_hash)};
         }
-        if (is_expired(d, f, &it)) {
-            hr_item_dead(d, f, &it, "expired", hr_slice_text("older than retry.max_age"),
-                         it.attempt, true);
-            continue;
-        }
-        if (it.first_ms == 0 || it.first_ms > d->clock_ms) { /* later: of a clock that was wrong */
-            it.first_ms = d->clock_ms;
-        }
-        if (it.parked != NULL) {
-            it.parked->is_called = true;
-        }
-        uint32_t at = box->call.count++;
-        box->items[at] = it;
-        box->refs[at] = (hr_event_ref){.batch = it.batch,
-                                       .index = (uint16_t)it.index,
-                                       .attempt = (uint16_t)(it.attempt + 1),
-                                       .replay = it.replay,
-                                       .key_hash = hr_chain_key(f, it.key_hash)};
     }
 }
 

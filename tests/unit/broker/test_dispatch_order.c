@@ -116,6 +116,50 @@ static void s9_a_call_carries_events_of_one_feed_and_one_lane(void **state) {
     fx_free(fx);
 }
 
+/* Offers of two events each to the function's two feeds, in turn, while its one lane is at work. */
+static void s9_a_call_passes_over_what_is_of_another_feed(void **state) {
+    (void)state;
+    fixture *fx = fx_one();
+    fx->functions[1].lanes = 1;
+    fx->functions[1].batch_size = 5;
+    fx_start(fx);
+    hr_counters none = {0};
+    hr_dispatch_take(fx->d, 1, FX_RESULTS, 0, 1, (hr_slice){0}, &none);
+    fx_offer(fx, 1, 1, 1, 0);
+    fx_settle_store(fx);
+    assert_int_equal(fx->call_count, 1);
+    for (uint64_t i = 0; i < 6; i++) {
+        hr_builder builder = {0};
+        fx_pack(fx, &builder, 0, 100 + 2 * i, 0);
+        fx_pack(fx, &builder, 0, 101 + 2 * i, 0);
+        uint32_t feed = i % 2 == 0 ? FX_IN : FX_RESULTS;
+        hr_input input = {.kind = HR_IN_OFFER,
+                          .offer = {.feed = feed,
+                                    .ticket = 2 + i,
+                                    .take_batch = hr_builder_finish(&builder, feed, 1)}};
+        hr_builder_fini(&builder);
+        fx_step(fx, &input);
+        fx_settle_store(fx);
+    }
+    static const struct {
+        uint32_t feed, count, first;
+    } want[] = {{FX_IN, 5, 2}, {FX_RESULTS, 5, 1}, {FX_IN, 1, 7}, {FX_RESULTS, 1, 6}};
+    for (size_t i = 0; i < 4; i++) {
+        hr_answer answer = {.call = fx->calls[0]->id};
+        fx->call_count = 0;
+        hr_input input = {.kind = HR_IN_ANSWER, .answer = &answer};
+        fx_step(fx, &input);
+        assert_int_equal(fx->call_count, 1);
+        const hr_call *call = fx->calls[0];
+        assert_int_equal(call->count, want[i].count);
+        for (uint32_t k = 0; k < call->count; k++) {
+            assert_int_equal(call->events[k].batch->feed, want[i].feed);
+            assert_int_equal(position_of(call, k), want[i].first + k);
+        }
+    }
+    fx_free(fx);
+}
+
 static void s10_later_events_of_a_failed_key_wait_and_others_do_not(void **state) {
     (void)state;
     fixture *fx = fx_one();
@@ -186,6 +230,7 @@ int main(void) {
         cmocka_unit_test(s9_an_ok_behind_a_failed_event_of_its_key_is_discarded),
         cmocka_unit_test(s9_what_was_not_run_comes_again_uncharged),
         cmocka_unit_test(s9_a_call_carries_events_of_one_feed_and_one_lane),
+        cmocka_unit_test(s9_a_call_passes_over_what_is_of_another_feed),
         cmocka_unit_test(s10_later_events_of_a_failed_key_wait_and_others_do_not),
         cmocka_unit_test(s10_without_order_nothing_waits_for_another),
         cmocka_unit_test(s10_in_the_order_of_the_feed_one_runs_at_a_time),
