@@ -33,7 +33,7 @@
     X(curl_multi_cleanup)
 
 typedef struct hr_curl {
-#define HR_CURL_MEMBER(name) __typeof__(name) *name;
+#define HR_CURL_MEMBER(name) __typeof__(name) *(name);
     HR_CURL_FUNCTIONS(HR_CURL_MEMBER)
 #undef HR_CURL_MEMBER
 } hr_curl;
