@@ -130,6 +130,15 @@ class Daemon:
             text = text[end:].lstrip()
         return values[0] if len(values) == 1 else values
 
+    def dead_letters(self):
+        """All that `dlq ls` has, page by page."""
+        page = self.ask("dlq", "ls", "--limit", "1000")
+        letters = page["dead"]
+        while "next" in page:
+            page = self.ask("dlq", "ls", "--limit", "1000", "--from", page["next"])
+            letters += page["dead"]
+        return letters
+
     def __enter__(self):
         self.start()
         return self

@@ -250,7 +250,7 @@ class Case:
         if not self.until(self.settled, LIMIT_S):
             self.wrong.append("not all comes to rest in the life without a fault")
         status = self.status()
-        letters = self.daemon.ask("dlq", "ls", "--limit", "100000")["dead"]
+        letters = self.daemon.dead_letters()
         self.daemon.kill9()
         self.handled.read()
         owner = {f.name: one for one in self.inputs for f in one.functions}

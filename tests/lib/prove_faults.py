@@ -136,7 +136,7 @@ class Run:
     def judge(self, daemon, inputs, handled, quiet_s=20):
         """Drains, compares, stops; the counts."""
         status, is_drained = kill.drain(daemon, inputs, handled, quiet_s)
-        letters = daemon.ask("dlq", "ls", "--limit", "1000000")["dead"]
+        letters = daemon.dead_letters()
         owner = {f.name: one for one in inputs for f in one.functions}
         dead = {(one["function"], owner[one["function"]].own_id(one["id"]))
                 for one in letters if one["function"] in owner}
