@@ -195,6 +195,12 @@ class Orders(Posted):
         return [id_], body
 
 
+class PacedOrders(Orders):
+    """With a handler that cannot keep up: at each kill some wait."""
+
+    functions = [Function("take-orders", "orders", "paced_order", Orders.functions[0].more)]
+
+
 class Uploads(Posted):
     """Notifications as MinIO sends them, one to three records each; the results go to a second
     function."""
