@@ -5,10 +5,12 @@
  *   kafka_offsets BROKERS GROUP TOPIC PARTITIONS      does not join the group */
 #include <librdkafka/rdkafka.h>
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
-enum { LIMIT_MS = 30000 };
+enum { LIMIT_MS = 30000, PAUSE_MS = 200 };
 
 static void die(const char *what, const char *why) {
     fprintf(stderr, "kafka_offsets: %s: %s\n", what, why);
@@ -22,8 +24,20 @@ static void set(rd_kafka_conf_t *conf, const char *name, const char *value) {
     }
 }
 
+/* A group that is new has no coordinator yet, or one that still reads its log. */
+static bool is_early(rd_kafka_resp_err_t code) {
+    return code == RD_KAFKA_RESP_ERR_NOT_COORDINATOR ||
+           code == RD_KAFKA_RESP_ERR_COORDINATOR_NOT_AVAILABLE ||
+           code == RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS ||
+           code == RD_KAFKA_RESP_ERR__WAIT_COORD;
+}
+
 static void tell(rd_kafka_t *rk, rd_kafka_topic_partition_list_t *places) {
     rd_kafka_resp_err_t code = rd_kafka_committed(rk, places, LIMIT_MS);
+    for (int waited_ms = 0; is_early(code) && waited_ms < LIMIT_MS; waited_ms += PAUSE_MS) {
+        usleep(PAUSE_MS * 1000);
+        code = rd_kafka_committed(rk, places, LIMIT_MS);
+    }
     if (code != RD_KAFKA_RESP_ERR_NO_ERROR) {
         die("the committed offsets", rd_kafka_err2str(code));
     }
