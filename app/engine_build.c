@@ -72,20 +72,9 @@ static bool dedupes(const engine_trigger *t) {
            (!t->is_pull && (strcmp(t->kind, "webhook") == 0 || strcmp(t->kind, "storage") == 0));
 }
 
-typedef struct seen_loader {
-    uint32_t feed;
-    hr_dedupe *dedupe;
-} seen_loader;
-
 static void load_seen(void *data, uint32_t feed, int64_t at_ms, hr_slice hashes) {
-    seen_loader *loader = data;
-    (void)hr_dedupe_stamp(loader->dedupe, at_ms);
-    for (size_t at = 0; feed == loader->feed && at + sizeof(hr_seen) <= hashes.size;
-         at += sizeof(hr_seen)) {
-        hr_seen seen;
-        memcpy(&seen, hashes.bytes + at, sizeof seen);
-        hr_dedupe_add(loader->dedupe, seen, at_ms);
-    }
+    (void)feed; /* one is asked for */
+    hr_dedupe_load(data, at_ms, hashes);
 }
 
 hr_code hr_engine_add_journal(hr_engine *e, uint32_t id, engine_trigger *t, bool has_replays,
@@ -108,8 +97,7 @@ hr_code hr_engine_add_journal(hr_engine *e, uint32_t id, engine_trigger *t, bool
             hr_sql_identify_init(&t->identify, t->dedupe_by);
             policy.identify = &t->identify.base;
         }
-        seen_loader seen = {.feed = id, .dedupe = policy.take_dedupe};
-        hr_store_loader loader = {.data = &seen, .seen = load_seen};
+        hr_store_loader loader = {.data = policy.take_dedupe, .seen = load_seen};
         hr_code code = hr_store_load(e->store, id, &loader, err);
         if (code != HR_OK) {
             hr_dedupe_free(policy.take_dedupe);

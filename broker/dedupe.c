@@ -189,6 +189,15 @@ bool hr_dedupe_add(hr_dedupe *dedupe, hr_seen seen, int64_t now_ms) {
     return true;
 }
 
+void hr_dedupe_load(hr_dedupe *dedupe, int64_t stored_ms, hr_slice packed) {
+    (void)hr_dedupe_stamp(dedupe, stored_ms);
+    for (size_t at = 0; at + sizeof(hr_seen) <= packed.size; at += sizeof(hr_seen)) {
+        hr_seen seen;
+        memcpy(&seen, packed.bytes + at, sizeof seen);
+        hr_dedupe_add(dedupe, seen, stored_ms);
+    }
+}
+
 void hr_dedupe_remove(hr_dedupe *dedupe, hr_seen seen) {
     if (!erase(dedupe, seen)) {
         return;

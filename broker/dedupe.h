@@ -28,9 +28,12 @@ bool hr_dedupe_add(hr_dedupe *dedupe, hr_seen seen, int64_t now_ms);
 void hr_dedupe_remove(hr_dedupe *dedupe, hr_seen seen);
 
 /* The time (real, ms) to store ids under that are added next: real_ms, or that of an earlier call
- * where the clock went back, so that what is stored ascends. A loader calls it for each stored row
- * with that row's time, before it adds the row's ids. */
+ * where the clock went back, so that what is stored ascends. */
 int64_t hr_dedupe_stamp(hr_dedupe *dedupe, int64_t real_ms);
+
+/* Adds the ids of one stored row: hr_seen packed, stored under that time. Rows come oldest first.
+ */
+void hr_dedupe_load(hr_dedupe *dedupe, int64_t stored_ms, hr_slice packed);
 
 /* All that was stored under an earlier time than this has left the window and may be deleted.
  * 0: nothing that was not told before. It moves by about a thousand ids. */

@@ -31,6 +31,29 @@ void fixture_remove(char *dir) {
     hr_free(dir);
 }
 
+void fixture_load(const char *dir, const char *name, hr_buffer *out) {
+    char *path = hr_format("%s/%s", dir, name);
+    FILE *file = fopen(path, "rb");
+    out->size = 0;
+    for (size_t got = 1; file != NULL && got > 0;) {
+        got = fread(hr_buffer_room(out, 65536), 1, 65536, file);
+        out->size += got;
+    }
+    if (file != NULL) {
+        fclose(file);
+    }
+    hr_free(path);
+}
+
+void fixture_save(const char *dir, const char *name, const uint8_t *bytes, size_t size) {
+    char *path = hr_format("%s/%s", dir, name);
+    FILE *file = fopen(path, "wb");
+    HR_ASSERT(file != NULL);
+    HR_ASSERT(size == 0 || fwrite(bytes, 1, size, file) == size);
+    fclose(file);
+    hr_free(path);
+}
+
 hr_store_options fixture_options(const char *dir) {
     return (hr_store_options){
         .dir = dir, .journal_max_bytes = UINT64_MAX, .journal_keep_ms = -1, .dead_max_age_ms = -1};

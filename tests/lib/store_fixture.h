@@ -9,6 +9,10 @@
 char *fixture_dir(void);
 void fixture_remove(char *take_dir);
 
+/* A whole file of the folder; one that is not there is empty. out loses what it had. */
+void fixture_load(const char *dir, const char *name, hr_buffer *out);
+void fixture_save(const char *dir, const char *name, const uint8_t *bytes, size_t size);
+
 /* Options for turns: no loop, no ballast, history kept for ever. */
 hr_store_options fixture_options(const char *dir);
 

@@ -97,20 +97,9 @@ static void take(sim *s, uint32_t function, uint32_t feed, bool is_pull) {
     }
 }
 
-typedef struct seen_loader {
-    uint32_t feed;
-    hr_dedupe *dedupe;
-} seen_loader;
-
 static void load_seen(void *data, uint32_t feed, int64_t at_ms, hr_slice hashes) {
-    const seen_loader *loader = data;
-    (void)hr_dedupe_stamp(loader->dedupe, at_ms);
-    for (size_t at = 0; feed == loader->feed && at + sizeof(hr_seen) <= hashes.size;
-         at += sizeof(hr_seen)) {
-        hr_seen seen;
-        memcpy(&seen, hashes.bytes + at, sizeof seen);
-        hr_dedupe_add(loader->dedupe, seen, at_ms);
-    }
+    (void)feed; /* one is asked for */
+    hr_dedupe_load(data, at_ms, hashes);
 }
 
 static hr_code add_journal(sim *s, uint32_t feed, hr_error *err) {
@@ -128,8 +117,7 @@ static hr_code add_journal(sim *s, uint32_t feed, hr_error *err) {
     }
     if (feed < SIM_PUSH && s->push[feed].dedupes) {
         policy.take_dedupe = hr_dedupe_new(100000, INT64_C(3) * 86400000);
-        seen_loader seen = {.feed = policy.id, .dedupe = policy.take_dedupe};
-        hr_store_loader loader = {.data = &seen, .seen = load_seen};
+        hr_store_loader loader = {.data = policy.take_dedupe, .seen = load_seen};
         hr_code code = hr_store_load(s->store, policy.id, &loader, err);
         if (code != HR_OK) {
             hr_dedupe_free(policy.take_dedupe);

@@ -28,29 +28,6 @@ static char *path_of(const char *dir, const char *name) {
     return hr_format("%s/%s", dir, name);
 }
 
-static void load(const char *dir, const char *name, hr_buffer *out) {
-    char *path = path_of(dir, name);
-    FILE *file = fopen(path, "rb");
-    out->size = 0;
-    for (size_t got = 1; file != NULL && got > 0;) {
-        got = fread(hr_buffer_room(out, 65536), 1, 65536, file);
-        out->size += got;
-    }
-    if (file != NULL) {
-        fclose(file);
-    }
-    hr_free(path);
-}
-
-static void save(const char *dir, const char *name, const uint8_t *bytes, size_t size) {
-    char *path = path_of(dir, name);
-    FILE *file = fopen(path, "wb");
-    assert_non_null(file);
-    assert_int_equal(fwrite(bytes, 1, size, file), size);
-    fclose(file);
-    hr_free(path);
-}
-
 static const char *const names[] = {"headrace.db", "headrace.db-wal", "headrace.db-mark"};
 
 static void copy_state(const world *w) {
@@ -58,8 +35,8 @@ static void copy_state(const world *w) {
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         char *path = path_of(w->live, names[i]);
         if (access(path, F_OK) == 0) {
-            load(w->live, names[i], &bytes);
-            save(w->damaged, names[i], bytes.bytes, bytes.size);
+            fixture_load(w->live, names[i], &bytes);
+            fixture_save(w->damaged, names[i], bytes.bytes, bytes.size);
         }
         hr_free(path);
     }
@@ -68,16 +45,16 @@ static void copy_state(const world *w) {
 
 static void flip(const world *w, size_t file, uint64_t bit) {
     hr_buffer bytes = {0};
-    load(w->damaged, names[file], &bytes);
+    fixture_load(w->damaged, names[file], &bytes);
     assert_true(bit / 8 < bytes.size);
     bytes.bytes[bit / 8] ^= (uint8_t)(1u << bit % 8);
-    save(w->damaged, names[file], bytes.bytes, bytes.size);
+    fixture_save(w->damaged, names[file], bytes.bytes, bytes.size);
     hr_buffer_fini(&bytes);
 }
 
 static uint64_t size_of(const world *w, size_t file) {
     hr_buffer bytes = {0};
-    load(w->damaged, names[file], &bytes);
+    fixture_load(w->damaged, names[file], &bytes);
     uint64_t size = bytes.size;
     hr_buffer_fini(&bytes);
     return size;
@@ -178,11 +155,11 @@ static hr_code recover(world *w, hr_error *err) {
     w->first[0] = 0;
     hr_buffer before[3] = {{0}}, after = {0};
     for (size_t i = 0; i < 3; i++) {
-        load(w->damaged, names[i], &before[i]);
+        fixture_load(w->damaged, names[i], &before[i]);
     }
     hr_code code = hr_store_recover(w->damaged, w->saved, &told, err);
     for (size_t i = 0; i < 3; i++) { /* what is damaged is only read */
-        load(w->damaged, names[i], &after);
+        fixture_load(w->damaged, names[i], &after);
         assert_int_equal(before[i].size, after.size);
         assert_true(after.size == 0 || memcmp(before[i].bytes, after.bytes, after.size) == 0);
         hr_buffer_fini(&before[i]);
@@ -329,8 +306,8 @@ static void a_cut_wal_is_saved_up_to_where_it_ends_and_that_is_said(void **state
     world *w = *state;
     killed(w);
     hr_buffer bytes = {0};
-    load(w->damaged, names[1], &bytes);
-    save(w->damaged, names[1], bytes.bytes, bytes.size * 2 / 3);
+    fixture_load(w->damaged, names[1], &bytes);
+    fixture_save(w->damaged, names[1], bytes.bytes, bytes.size * 2 / 3);
     assert_int_equal(recover(w, NULL), HR_OK);
     assert_true(w->losses > 0);
     assert_non_null(strstr(w->first, "the WAL was cut"));
@@ -345,13 +322,13 @@ static void a_damaged_page_costs_what_stood_there(void **state) {
     world *w = *state;
     stopped(w);
     hr_buffer bytes = {0};
-    load(w->damaged, names[0], &bytes);
+    fixture_load(w->damaged, names[0], &bytes);
     for (size_t page = 1; page < bytes.size / 16384; page++) {
         uint8_t held[512];
         uint8_t *at = bytes.bytes + page * 16384 + 9000;
         memcpy(held, at, sizeof held);
         memset(at, 0x5a, sizeof held);
-        save(w->damaged, names[0], bytes.bytes, bytes.size);
+        fixture_save(w->damaged, names[0], bytes.bytes, bytes.size);
         memcpy(at, held, sizeof held);
         hr_error err = {0};
         assert_int_equal(recover(w, &err), HR_OK);
@@ -368,10 +345,10 @@ static void a_cut_file_is_saved_in_part_or_refused_in_a_line(void **state) {
     world *w = *state;
     stopped(w);
     hr_buffer bytes = {0};
-    load(w->damaged, names[0], &bytes);
+    fixture_load(w->damaged, names[0], &bytes);
     int saved = 0;
     for (size_t i = 0; i < 16; i++) {
-        save(w->damaged, names[0], bytes.bytes, bytes.size * i / 16 + i);
+        fixture_save(w->damaged, names[0], bytes.bytes, bytes.size * i / 16 + i);
         hr_error err = {0};
         hr_code code = recover(w, &err);
         if (code == HR_OK) {

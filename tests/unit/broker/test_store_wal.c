@@ -22,37 +22,13 @@ typedef struct world {
     hr_buffer old_mark; /* after all commits but the last */
 } world;
 
-static void load(const char *dir, const char *name, hr_buffer *out) {
-    char *path = hr_format("%s/%s", dir, name);
-    FILE *file = fopen(path, "rb");
-    out->size = 0;
-    for (size_t got = 1; file != NULL && got > 0;) {
-        got = fread(hr_buffer_room(out, 65536), 1, 65536, file);
-        out->size += got;
-    }
-    if (file != NULL) {
-        fclose(file);
-    }
-    hr_free(path);
-}
-
-static void save(const char *dir, const char *name, const hr_buffer *bytes) {
-    char *path = hr_format("%s/%s", dir, name);
-    FILE *file = fopen(path, "wb");
-    assert_non_null(file);
-    size_t wrote = bytes->size == 0 ? 0 : fwrite(bytes->bytes, 1, bytes->size, file);
-    assert_int_equal(wrote, bytes->size);
-    fclose(file);
-    hr_free(path);
-}
-
 static const char *const names[] = {"headrace.db", "headrace.db-wal", "headrace.db-mark"};
 
 static void copy_all(world *w) {
     hr_buffer bytes = {0};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        load(w->live, names[i], &bytes);
-        save(w->copy, names[i], &bytes);
+        fixture_load(w->live, names[i], &bytes);
+        fixture_save(w->copy, names[i], bytes.bytes, bytes.size);
     }
     hr_buffer_fini(&bytes);
 }
@@ -66,7 +42,7 @@ static int set_up(void **state) {
     assert_int_equal(hr_store_feed_open(w->store, "journal", "in", &w->in, &epoch, NULL), HR_OK);
     for (uint64_t i = 0; i < COMMITS; i++) {
         if (i == COMMITS - 1) {
-            load(w->live, names[2], &w->old_mark);
+            fixture_load(w->live, names[2], &w->old_mark);
         }
         hr_batch *batch = fixture_batch(w->in, 1 + i * 10, 10, 4000);
         assert_int_equal(fixture_append(w->store, w->in, batch), HR_OK);
@@ -112,10 +88,10 @@ static int open_copy(const world *w, hr_code *out_code) {
 
 static void flip(const world *w, size_t file, uint64_t bit) {
     hr_buffer bytes = {0};
-    load(w->copy, names[file], &bytes);
+    fixture_load(w->copy, names[file], &bytes);
     assert_true(bit / 8 < bytes.size);
     bytes.bytes[bit / 8] ^= (uint8_t)(1u << bit % 8);
-    save(w->copy, names[file], &bytes);
+    fixture_save(w->copy, names[file], bytes.bytes, bytes.size);
     hr_buffer_fini(&bytes);
 }
 
@@ -128,15 +104,15 @@ static void what_a_kill_left_is_opened_whole(void **state) {
 static void a_flipped_bit_anywhere_in_the_wal_is_refused_and_nothing_is_touched(void **state) {
     world *w = *state;
     hr_buffer before = {0}, after = {0};
-    load(w->copy, names[1], &before);
+    fixture_load(w->copy, names[1], &before);
     for (uint64_t i = 0; i < 200; i++) {
         uint64_t bit = i < 40 ? i * 6 : before.size * 8 * (i - 40) / 160 + i;
         hr_code code = HR_OK;
         flip(w, 1, bit);
-        load(w->copy, names[1], &before);
+        fixture_load(w->copy, names[1], &before);
         assert_int_equal(open_copy(w, &code), -1);
         assert_int_equal(code, HR_E_STORE_CORRUPT);
-        load(w->copy, names[1], &after);
+        fixture_load(w->copy, names[1], &after);
         assert_int_equal(before.size, after.size);
         assert_memory_equal(before.bytes, after.bytes, after.size);
         flip(w, 1, bit);
@@ -150,11 +126,11 @@ static void a_flipped_bit_anywhere_in_the_wal_is_refused_and_nothing_is_touched(
 static void a_wal_that_was_cut_or_is_gone_is_refused(void **state) {
     world *w = *state;
     hr_buffer whole = {0};
-    load(w->copy, names[1], &whole);
+    fixture_load(w->copy, names[1], &whole);
     for (size_t i = 0; i < 40; i++) {
         hr_buffer part = {.bytes = whole.bytes, .size = i < 4 ? i * 16 : whole.size * i / 40};
         hr_code code = HR_OK;
-        save(w->copy, names[1], &part);
+        fixture_save(w->copy, names[1], part.bytes, part.size);
         assert_int_equal(open_copy(w, &code), -1);
         assert_int_equal(code, HR_E_STORE_CORRUPT);
     }
@@ -171,7 +147,7 @@ static void a_cut_database_beside_its_wal_is_refused(void **state) {
     world *w = *state;
     hr_buffer none = {0};
     hr_code code = HR_OK;
-    save(w->copy, names[0], &none);
+    fixture_save(w->copy, names[0], none.bytes, none.size);
     assert_int_equal(open_copy(w, &code), -1); /* SQLite would delete the WAL */
     assert_int_equal(code, HR_E_STORE_CORRUPT);
 }
@@ -181,8 +157,8 @@ static void the_wal_of_another_store_is_refused(void **state) {
     world *other = NULL;
     hr_buffer bytes = {0};
     assert_int_equal(set_up((void **)&other), 0);
-    load(other->copy, names[1], &bytes);
-    save(w->copy, names[1], &bytes);
+    fixture_load(other->copy, names[1], &bytes);
+    fixture_save(w->copy, names[1], bytes.bytes, bytes.size);
     hr_code code = HR_OK;
     assert_int_equal(open_copy(w, &code), -1);
     assert_int_equal(code, HR_E_STORE_CORRUPT);
@@ -194,11 +170,11 @@ static void the_wal_of_another_store_is_refused(void **state) {
 static void a_torn_commit_that_nobody_was_told_of_is_cut_off(void **state) {
     world *w = *state;
     hr_buffer wal = {0};
-    load(w->copy, names[1], &wal);
+    fixture_load(w->copy, names[1], &wal);
     uint64_t frames = (wal.size - HEAD) / FRAME;
     flip(w, 1,
          (HEAD + (frames - 2) * FRAME + 5000) * 8); /* before its last frame, which is whole */
-    save(w->copy, names[2], &w->old_mark);
+    fixture_save(w->copy, names[2], w->old_mark.bytes, w->old_mark.size);
     hr_code code = HR_OK;
     assert_int_equal(open_copy(w, &code), (COMMITS - 1) * 10);
     hr_buffer_fini(&wal);
