@@ -40,13 +40,17 @@ static double number_of(const json_t *row, const char *key) {
     return json_number_value(json_object_get(row, key));
 }
 
-/* One family: a line for each row, labelled by the row's name. */
-static void family(hr_buffer *out, const json_t *rows, const char *label, const char *name,
-                   const char *type, const char *key, const char *help) {
+/* One family: a line for each row (of one kind, unless that is NULL), labelled by its name. */
+static void family(hr_buffer *out, const json_t *rows, const char *kind, const char *label,
+                   const char *name, const char *type, const char *key, const char *help) {
     hr_buffer_print(out, "# HELP headrace_%s %s\n# TYPE headrace_%s %s\n", name, help, name, type);
     size_t index = 0;
     json_t *row = NULL;
     json_array_foreach(rows, index, row) {
+        const char *of_kind = json_string_value(json_object_get(row, "kind"));
+        if (kind != NULL && (of_kind == NULL || strcmp(kind, of_kind) != 0)) {
+            continue;
+        }
         const char *text = json_string_value(json_object_get(row, key));
         double value = text == NULL ? number_of(row, key) : strcmp(text, "up") == 0 ? 1 : 0;
         hr_buffer_print(out, "headrace_%s{%s=\"%s\"} %.15g\n", name, label,
@@ -58,13 +62,18 @@ static void exposition(const json_t *status, hr_buffer *out) {
     const json_t *triggers = json_object_get(status, "triggers");
     const json_t *functions = json_object_get(status, "functions");
     static const struct {
-        const char *name, *type, *key, *help;
+        const char *kind, *name, *type, *key, *help;
     } of_triggers[] = {
-        {"connector_up", "gauge", "state", "1 when the source is connected"},
-        {"events_received_total", "counter", "received", "events since the state was made"},
-        {"events_duplicate_total", "counter", "duplicates", "events that came again"},
-        {"events_malformed_total", "counter", "malformed", "input that became a dead letter"},
-        {"unsettled_bytes", "gauge", "unsettled_bytes", "bytes that some function still needs"}};
+        {NULL, "connector_up", "gauge", "state", "1 when the source is connected"},
+        {NULL, "events_received_total", "counter", "received", "events since the state was made"},
+        {NULL, "events_duplicate_total", "counter", "duplicates", "events that came again"},
+        {NULL, "events_malformed_total", "counter", "malformed", "input that became a dead letter"},
+        {NULL, "unsettled_bytes", "gauge", "unsettled_bytes",
+         "bytes that some function still needs"},
+        {"mqtt", "mqtt_sessions_lost_total", "counter", "sessions_lost",
+         "times the broker knew no session of ours though it had kept one: messages were lost"},
+        {"mqtt", "mqtt_dropped_total", "counter", "dropped",
+         "messages of QoS 0 that could not be kept"}};
     static const struct {
         const char *name, *type, *key, *help;
     } of_functions[] = {
@@ -83,11 +92,11 @@ static void exposition(const json_t *status, hr_buffer *out) {
                     "headrace_build_info{version=\"%s\"} 1\n",
                     HEADRACE_VERSION);
     for (size_t i = 0; i < sizeof of_triggers / sizeof *of_triggers; i++) {
-        family(out, triggers, "trigger", of_triggers[i].name, of_triggers[i].type,
-               of_triggers[i].key, of_triggers[i].help);
+        family(out, triggers, of_triggers[i].kind, "trigger", of_triggers[i].name,
+               of_triggers[i].type, of_triggers[i].key, of_triggers[i].help);
     }
     for (size_t i = 0; i < sizeof of_functions / sizeof *of_functions; i++) {
-        family(out, functions, "function", of_functions[i].name, of_functions[i].type,
+        family(out, functions, NULL, "function", of_functions[i].name, of_functions[i].type,
                of_functions[i].key, of_functions[i].help);
     }
 }

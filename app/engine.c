@@ -339,14 +339,10 @@ static hr_code start_function(engine_function *f, hr_error *err) {
 
 /* A first start counts from now (S20): that is durable too, or a tick missed while down were lost.
  */
-static void keep_cron_base(hr_engine *e, engine_trigger *t) {
-    if (strcmp(t->kind, "cron") != 0 || t->object->last_fire_us != INT64_MIN) {
-        return;
+static void keep_cron_base(const engine_trigger *t) {
+    if (strcmp(t->kind, "cron") == 0 && t->object->kept_us == INT64_MIN) {
+        t->object->host->keep(t->object, hr_cron_last_fire(t->object, 0));
     }
-    hr_row row = {.kind = HR_ROW_FIRE, .feed = t->feed, .due_ms = hr_cron_last_fire(t->object, 0)};
-    hr_input input = {.kind = HR_IN_OFFER,
-                      .offer = {.feed = t->feed, .rows = &row, .row_count = 1}};
-    hr_engine_input(e, &input);
 }
 
 hr_code hr_engine_start(hr_engine *e, hr_error *err) {
@@ -362,7 +358,7 @@ hr_code hr_engine_start(hr_engine *e, hr_error *err) {
             break;
         }
         t->is_started = true;
-        keep_cron_base(e, t);
+        keep_cron_base(t);
     }
     if (code == HR_OK && e->http != NULL) {
         code = hr_http_server_start(e->http, err);

@@ -46,7 +46,7 @@ static hr_code build_trigger(hr_engine *e, engine_trigger *t, hr_error *err) {
                               .kind_config = value,
                               .state_dir = e->options.state_dir,
                               .store_id = hr_store_id(e->store),
-                              .last_fire_us = INT64_MIN,
+                              .kept_us = INT64_MIN,
                               .index = (uint32_t)(t - e->triggers),
                               .host_data = e->triggers};
     hr_code code = compile(e, t->name, "key", hr_node_text(t->config, "key", NULL), &t->key, err);
@@ -330,7 +330,7 @@ static hr_code build_feeds(hr_engine *e, hr_error *err) {
         if (!t->is_pull) {
             code = hr_engine_add_journal(e, t->feed, t, false, err);
             known_feed *known = hr_engine_known_feed(e, t->feed);
-            t->object->last_fire_us = known == NULL ? INT64_MIN : known->last_fire_us;
+            t->object->kept_us = known == NULL ? INT64_MIN : known->last_fire_us;
         }
     }
     for (size_t i = 0; code == HR_OK && i < e->function_count; i++) {

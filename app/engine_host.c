@@ -197,6 +197,14 @@ static void gauge(hr_trigger *self, const char *name, int64_t value) {
     }
 }
 
+static void keep(hr_trigger *self, int64_t time_us) {
+    engine_trigger *t = own_trigger(self);
+    hr_row row = {.kind = HR_ROW_FIRE, .feed = t->feed, .due_ms = time_us};
+    hr_input input = {.kind = HR_IN_OFFER,
+                      .offer = {.feed = t->feed, .rows = &row, .row_count = 1}};
+    hr_engine_input(t->engine, &input);
+}
+
 static void trigger_stopped(hr_trigger *self) {
     engine_trigger *t = own_trigger(self);
     t->is_stopped = true;
@@ -211,6 +219,7 @@ const hr_trigger_host hr_engine_trigger_host = {.offer = offer,
                                                 .revoke = revoke_feed,
                                                 .state = state,
                                                 .gauge = gauge,
+                                                .keep = keep,
                                                 .stopped = trigger_stopped};
 
 /* ---- functions ---- */

@@ -100,6 +100,12 @@ static void show_trigger(const json_t *t) {
     if (json_object_get(t, "lag") != NULL) {
         printf("lag %lld  ", number_of(t, "lag"));
     }
+    if (number_of(t, "sessions_lost") > 0) {
+        printf("sessions lost %lld  ", number_of(t, "sessions_lost"));
+    }
+    if (strcmp(text_of(t, "kind"), "mqtt") == 0 && number_of(t, "dropped") > 0) {
+        printf("dropped (QoS 0) %lld  ", number_of(t, "dropped"));
+    }
     if (strcmp(text_of(t, "intake"), "open") != 0) {
         printf("intake stopped  ");
     }

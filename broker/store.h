@@ -59,7 +59,8 @@ typedef enum hr_row_kind {
     HR_ROW_SEEN,     /* dedupe: text = packed 16-byte hashes, due_ms = real time */
     HR_ROW_SEEN_TRIM, /* forget the 4,096 oldest seen rows of feed, as far as they are older than
                          due_ms */
-    HR_ROW_FIRE,      /* last_fire of a cron feed: due_ms = microseconds since 1970 */
+    HR_ROW_FIRE,  /* what a trigger keeps of a feed (hr_trigger.kept_us), for cron the last fire:
+                     due_ms = microseconds since 1970 */
     HR_ROW_REMOVE /* the function is gone: its checkpoints and name go, removed_at is set; what it
                      has parked becomes dead letters `removed`. With a feed: on that feed only */
 } hr_row_kind;

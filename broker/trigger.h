@@ -90,6 +90,10 @@ typedef struct hr_trigger_host {
     /* Numbers for `status`, e.g. ("lag", 18204); kept by name, at most 8 names. */
     void (*gauge)(hr_trigger *self, const char *name, int64_t value);
 
+    /* Push: one time that the store keeps for this trigger, durable soon; the next life has it in
+     * kept_us. Cron does it with its offers. */
+    void (*keep)(hr_trigger *self, int64_t time_us);
+
     void (*stopped)(hr_trigger *self); /* the last call of its life on its host */
 } hr_trigger_host;
 
@@ -103,7 +107,8 @@ struct hr_trigger {
     const hr_node *kind_config;  /* the value under its kind key */
     const char *state_dir;       /* folder of the store */
     const char *store_id;        /* random id of the store, for static membership */
-    int64_t last_fire_us;        /* cron: from the store; INT64_MIN: none */
+    int64_t kept_us;             /* from the store: cron: the last fire; mqtt: since when a broker
+                                    keeps its session, 0: none does; INT64_MIN: nothing was kept */
     uint64_t takers;             /* hash of the set of functions that take from it */
     uint32_t index;              /* the engine's */
     void *host_data;             /* the engine's */

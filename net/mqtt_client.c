@@ -40,7 +40,7 @@ static void end(hr_mqtt_client *it) {
     it->gate = NULL;
     hr_timer_free(it->timer);
     it->timer = NULL;
-    it->user.stopped(it->user.data);
+    it->user.stopped(it->user.data, it->dropped);
 }
 
 static void wait_ms(hr_mqtt_client *it, uint64_t ms) {
@@ -95,9 +95,11 @@ static void give(hr_message *message) {
         list = newest;
         newest = next;
     }
-    if (it->is_stopping || it->phase == HR_MQTT_ENDED) { /* not acknowledged: it comes again */
+    if (it->is_stopping ||
+        it->phase == HR_MQTT_ENDED) { /* not acknowledged: it comes again, but QoS 0 */
         while (list != NULL) {
             hr_mqtt_message *next = list->next;
+            it->dropped += list->qos == 0 ? 1 : 0;
             hr_free(list);
             list = next;
         }
@@ -143,11 +145,22 @@ static void subscribed(hr_mqtt_client *it, const hr_mqtt_event *said) {
     }
 }
 
+/* A broker keeps a session from the first connect that asks for one. One that knows none later was
+ * restarted without what it kept, or held it for a shorter time than we were away. */
+static void tell_session(hr_mqtt_client *it, bool is_present) {
+    bool is_asked = it->session_s > 0;
+    it->user.session(it->user.data, !is_asked                        ? HR_MQTT_NO_SESSION
+                                    : it->had_session && !is_present ? HR_MQTT_SESSION_LOST
+                                                                     : HR_MQTT_SESSION);
+    it->had_session = is_asked;
+}
+
 static void connected(hr_mqtt_client *it, const hr_mqtt_event *said) {
     it->phase = HR_MQTT_UP;
     it->backoff_ms = BACKOFF_FIRST_MS;
     it->urls_failed = 0;
     hr_timer_stop(it->timer);
+    tell_session(it, said->has_session);
     /* The filters may have been edited since the session was made: once a process they are said in
      * any case (over 5, retained messages do not repeat thereby). */
     for (size_t i = 0; i < it->topic_count && !said->has_session; i++) {
@@ -312,6 +325,7 @@ hr_code hr_mqtt_client_open(hr_loop *loop, const hr_mqtt_settings *settings,
     it->verify = settings->verify;
     it->qos = settings->qos;
     it->session_s = settings->session_s;
+    it->had_session = settings->had_session;
     it->window = settings->window;
     it->is_auto = settings->version == 0;
     it->version = settings->version == 3 ? 3 : 5;

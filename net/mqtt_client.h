@@ -45,15 +45,25 @@ typedef struct hr_mqtt_settings {
     int qos;                     /* 0..2; over 3.1.1 at most 1 is subscribed */
     int version;                 /* 0: 5, then 3.1.1; 3: 3.1.1; 5: 5 */
     uint32_t session_s;          /* session expiry; 0: clean start */
+    bool had_session;            /* a former life had one at the broker */
     uint16_t window;             /* receive maximum, > 0 */
 } hr_mqtt_settings;
+
+typedef enum hr_mqtt_session {
+    HR_MQTT_NO_SESSION,  /* none is asked for (session_s 0) */
+    HR_MQTT_SESSION,     /* the broker keeps one from now on, or still does */
+    HR_MQTT_SESSION_LOST /* it kept one once and knows none: what was in it never comes. It keeps a
+                            new one from now on */
+} hr_mqtt_session;
 
 typedef struct hr_mqtt_client_user {
     /* All that came since, oldest first; the list is the callee's. */
     void (*messages)(void *data, hr_mqtt_message *take_list);
     /* why: the peer's words or what is special, NULL: nothing. */
     void (*state)(void *data, bool is_up, const char *why);
-    void (*stopped)(void *data); /* the last call */
+    void (*session)(void *data, hr_mqtt_session now); /* at each connect, before state() */
+    void (*stopped)(void *data, uint64_t dropped);    /* the last call; messages of QoS 0 that came
+                                                         during the stop and nobody sends again */
     void *data;
 } hr_mqtt_client_user;
 

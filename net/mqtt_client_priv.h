@@ -86,8 +86,8 @@ struct hr_mqtt_client {
     /* The loop's. */
     hr_mqtt_phase phase;
     int version; /* of the attempt: 3 or 5 */
-    bool is_auto, is_held, is_stopping, must_renew;
-    uint64_t attempt, safe, last_given;
+    bool is_auto, is_held, is_stopping, must_renew, had_session;
+    uint64_t attempt, safe, last_given, dropped;
     size_t safe_cost, url_now, urls_failed;
     uint64_t backoff_ms, losing_ns, stop_ns;
     char why[HR_ERROR_TEXT_BYTES];

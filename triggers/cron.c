@@ -242,7 +242,7 @@ static hr_code start(hr_trigger *self, hr_error *err) {
     (void)err;
     cron_trigger *it = of(self);
     int64_t now_us = hr_real_us();
-    it->last_us = self->last_fire_us == INT64_MIN ? now_us : self->last_fire_us;
+    it->last_us = self->kept_us == INT64_MIN ? now_us : self->kept_us;
     check_backwards(it, now_us, 0);
     it->is_started = true;
     watch_clock(it);

@@ -9,7 +9,7 @@
  * The store's part (S20), in the transaction that holds an offer: last_fire =
  * hr_cron_last_fire(self, ticket). At start: hr_cron_last_fire(self, 0), the base from which ticks
  * count, so that a first tick missed while down is seen. When expression or zone were edited, start
- * with last_fire_us INT64_MIN. */
+ * with kept_us INT64_MIN. */
 #ifndef HR_TRIGGERS_CRON_H
 #define HR_TRIGGERS_CRON_H
 

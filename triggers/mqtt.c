@@ -3,7 +3,9 @@
 
 #include "core/envelope.h"
 #include "core/json_text.h"
+#include "core/log.h"
 #include "core/memory.h"
+#include "core/time_text.h"
 #include "core/utf8.h"
 #include "net/mqtt_client.h"
 #include "triggers/json_form.h"
@@ -18,6 +20,7 @@
 typedef struct open_ticket {
     uint64_t ticket, last_sequence;
     size_t cost;
+    uint32_t promised, unpromised; /* messages of QoS 1 and 2, of QoS 0 */
     bool is_refused;
 } open_ticket;
 
@@ -36,6 +39,11 @@ typedef struct mqtt_trigger {
     uint64_t given;    /* the last sequence seen */
     uint64_t sequence; /* of the last message in the builder, or dropped */
     size_t cost;       /* of what has no ticket yet */
+    uint32_t promised, unpromised;
+    uint64_t dropped;       /* of QoS 0: nobody sends them again */
+    uint64_t sessions_lost; /* by the broker, in this life */
+    int64_t lost_us;        /* when the connection went; 0: there was none in this life */
+    bool is_up;
     int64_t received_us;
     open_ticket *open;
     size_t open_first, open_count, open_capacity;
@@ -273,8 +281,13 @@ static open_ticket *take_ticket(mqtt_trigger *it) {
         }
     }
     open_ticket *open = &it->open[it->open_first + it->open_count++];
-    *open = (open_ticket){.ticket = ++it->ticket, .last_sequence = it->sequence, .cost = it->cost};
+    *open = (open_ticket){.ticket = ++it->ticket,
+                          .last_sequence = it->sequence,
+                          .cost = it->cost,
+                          .promised = it->promised,
+                          .unpromised = it->unpromised};
     it->cost = 0;
+    it->promised = it->unpromised = 0;
     return open;
 }
 
@@ -306,13 +319,20 @@ static bool settle(mqtt_trigger *it, uint64_t *out_sequence, size_t *out_cost) {
     return *out_sequence > 0;
 }
 
+/* It goes with the next ticket. */
+static void count(mqtt_trigger *it, const hr_mqtt_message *message) {
+    it->sequence = message->sequence;
+    it->cost += message->cost;
+    *(message->qos == 0 ? &it->unpromised : &it->promised) += 1;
+}
+
 static void take_one(mqtt_trigger *it, const hr_mqtt_message *message) {
     char id[256];
     hr_error err = {0};
     hr_mqtt_level levels[HR_MQTT_LEVELS];
-    size_t count = 0;
+    size_t level_count = 0;
     /* A filter of former times may live on in the session. */
-    bool is_ours = filter_of(it, message->topic, levels, &count) != NULL &&
+    bool is_ours = filter_of(it, message->topic, levels, &level_count) != NULL &&
                    (it->takes_retained || !message->is_retained);
     if (is_ours) {
         (void)snprintf(id, sizeof id, "%.200s-%s-%" PRIu64, it->base.name, it->session,
@@ -325,15 +345,16 @@ static void take_one(mqtt_trigger *it, const hr_mqtt_message *message) {
         }
         if (code != HR_OK) {
             offer(it);
-            it->sequence = message->sequence;
-            it->cost += message->cost;
+            count(it, message);
             uint64_t ticket = take_ticket(it)->ticket;
             it->base.host->reject(&it->base, message->payload, err.text, ticket);
             return;
         }
+        count(it, message);
+    } else {
+        it->sequence = message->sequence;
+        it->cost += message->cost;
     }
-    it->sequence = message->sequence;
-    it->cost += message->cost;
 }
 
 static void take_messages(void *data, hr_mqtt_message *take_list) {
@@ -363,12 +384,58 @@ static void take_messages(void *data, hr_mqtt_message *take_list) {
 
 static void tell_state(void *data, bool is_up, const char *why) {
     mqtt_trigger *it = data;
+    it->lost_us = it->is_up && !is_up ? hr_real_us() : it->lost_us;
+    it->is_up = is_up;
     it->base.host->state(&it->base, is_up ? HR_TRIGGER_UP : HR_TRIGGER_DOWN, why);
 }
 
-static void client_stopped(void *data) {
+static void keep(mqtt_trigger *it, int64_t since_us) {
+    it->base.kept_us = since_us;
+    it->base.host->keep(&it->base, since_us);
+}
+
+static void say_session_lost(mqtt_trigger *it) {
+    char since[HR_TIME_TEXT + sizeof "since "] = "while headrace did not run";
+    if (it->lost_us != 0) {
+        memcpy(since, "since ", sizeof "since ");
+        hr_time_print(it->lost_us, since + sizeof "since " - 1);
+    }
+    hr_log(HR_LOG_WARN, it->base.name,
+           "messages may be lost: the broker knows our session no more (client id '%s'); what it "
+           "still held for us, and what was published %s, never comes. It is subscribed anew. Let "
+           "the broker keep its sessions over a restart, and for longer than we are away "
+           "(docs/mqtt.md, Sessions)",
+           it->settings.client_id, since);
+    it->base.host->gauge(&it->base, "sessions_lost", (int64_t)++it->sessions_lost);
+}
+
+static void tell_session(void *data, hr_mqtt_session now) {
+    mqtt_trigger *it = data;
+    switch (now) {
+    case HR_MQTT_NO_SESSION:
+        if (it->base.kept_us > 0) {
+            keep(it, 0);
+        }
+        break;
+    case HR_MQTT_SESSION:
+        if (it->base.kept_us <= 0) {
+            keep(it, hr_real_us());
+        }
+        break;
+    case HR_MQTT_SESSION_LOST:
+        say_session_lost(it);
+        keep(it, hr_real_us());
+        break;
+    }
+}
+
+static void client_stopped(void *data, uint64_t dropped) {
     mqtt_trigger *it = data;
     it->client = NULL;
+    if (dropped > 0) {
+        hr_log(HR_LOG_INFO, it->base.name,
+               "%" PRIu64 " messages of QoS 0 came during the stop and were dropped", dropped);
+    }
     it->base.host->stopped(&it->base);
 }
 
@@ -376,9 +443,15 @@ static void client_stopped(void *data) {
 
 static hr_code start(hr_trigger *self, hr_error *err) {
     mqtt_trigger *it = of(self);
-    hr_mqtt_client_user user = {
-        .messages = take_messages, .state = tell_state, .stopped = client_stopped, .data = it};
+    hr_mqtt_client_user user = {.messages = take_messages,
+                                .state = tell_state,
+                                .session = tell_session,
+                                .stopped = client_stopped,
+                                .data = it};
+    it->settings.had_session = self->kept_us > 0;
     self->host->state(self, HR_TRIGGER_STARTING, NULL);
+    self->host->gauge(self, "sessions_lost", 0);
+    self->host->gauge(self, "dropped", 0);
     hr_code code = hr_mqtt_client_open(self->loop, &it->settings, &user, &it->client, err);
     if (code != HR_OK) {
         return hr_wrap(err, "mqtt '%s'", self->name);
@@ -399,18 +472,36 @@ static void durable(hr_trigger *self, uint64_t up_to_ticket) {
     }
 }
 
+static void drop(mqtt_trigger *it, uint64_t messages) {
+    it->dropped += messages;
+    hr_log(HR_LOG_WARN, it->base.name,
+           "messages of QoS 0 could not be kept and were dropped; status counts them");
+    it->base.host->gauge(&it->base, "dropped", (int64_t)it->dropped);
+}
+
+/* What was promised the broker sends again over a new connection. Of QoS 0 it does not, and a new
+ * connection would only lose what is on its way. */
 static void refused(hr_trigger *self, uint64_t first, uint64_t last, hr_code why) {
     (void)why;
     mqtt_trigger *it = of(self);
-    uint64_t sequence;
+    uint64_t sequence, promised = 0, unpromised = 0;
     size_t cost;
     for (size_t i = 0; i < it->open_count; i++) {
         open_ticket *open = &it->open[it->open_first + i];
-        open->is_refused = open->is_refused || (open->ticket >= first && open->ticket <= last);
+        if (!open->is_refused && open->ticket >= first && open->ticket <= last) {
+            open->is_refused = true;
+            promised += open->promised;
+            unpromised += open->unpromised;
+        }
     }
-    (void)settle(it, &sequence, &cost);
-    if (it->client != NULL) {
+    bool is_settled = settle(it, &sequence, &cost);
+    if (unpromised > 0) {
+        drop(it, unpromised);
+    }
+    if (it->client != NULL && promised > 0) {
         hr_mqtt_client_refuse(it->client, sequence, cost);
+    } else if (it->client != NULL && is_settled) {
+        hr_mqtt_client_durable(it->client, sequence, cost);
     }
 }
 

@@ -11,7 +11,7 @@ CREATE TABLE feed (
   kind TEXT NOT NULL,       -- journal, pull
   identity TEXT NOT NULL UNIQUE,
   epoch INTEGER NOT NULL,   -- journal: 0
-  last_fire_us INTEGER      -- cron
+  last_fire_us INTEGER      -- cron; mqtt: since when a broker keeps its session, 0: none does
 );
 
 CREATE TABLE function (

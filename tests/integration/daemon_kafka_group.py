@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Two daemons of one Kafka group with stores of their own, a login, and TLS, against a real broker.
+"""Two daemons of one Kafka group with stores of their own, a handler slower than the group allows,
+a login, and TLS, against a real broker.
 
 Usage: daemon_kafka_group.py HEADRACE
 """
@@ -86,6 +87,61 @@ def drift(member):
 
 def make_topic(port, topic):
     subprocess.run([SERVICE, "topic", str(port), topic, "4"], check=True, stdout=sys.stderr)
+
+
+SLOW_HANDLER = """
+import os
+import time
+
+_log = os.open(os.environ["NOTES"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+
+
+def handle(event, ctx):
+    os.write(_log, f"{event.data['n']} {os.environ['WHO']}\\n".encode())
+    if event.data["n"] == 0:
+        time.sleep(24)
+        os.write(_log, f"-1 {os.environ['WHO']}\\n".encode())
+"""
+
+
+def troubles_of(broker, group):
+    """What the broker says of members that left, failed or joined anew."""
+    words = ("Preparing to rebalance", "has failed", "has left", "removing member", "fenc")
+    return [line for line in (broker / "broker.log").read_text(errors="replace").splitlines()
+            if group in line and any(word in line for word in words)]
+
+
+def o_k3_a_handler_slower_than_the_poll_interval_stays_in_the_group(program, folder, port, broker):
+    """One partition, in order: the first record takes three times max.poll.interval.ms, and more
+    wait behind it than are taken ahead, so that nothing is read meanwhile. A record that is given
+    up by a member of the group would come again."""
+    topic, count = "slow", 40000
+    subprocess.run([SERVICE, "topic", str(port), topic, "1"], check=True, stdout=sys.stderr)
+    produce(port, topic, range(count))
+    more = 'properties: { session.timeout.ms: "6000", max.poll.interval.ms: "8000" }'
+    first, second = (Member(program, folder, who, port, topic, more, "slowly")
+                     for who in ("first", "second"))
+    for member in (first, second):
+        member.daemon.config.write_text(
+            member.daemon.config.read_text().replace("batch: { size: 16 }",
+                                                     "batch: { size: 512 }\n    order: feed\n"
+                                                     "    timeout: 60s"))
+        (member.folder / "note.py").write_text(SLOW_HANDLER)
+    with first.daemon as daemon:
+        wait_until("it is called", lambda: 0 in notes(folder))
+        before = troubles_of(broker, "slowly")
+        assert before, "the broker says nothing of groups"
+        wait_until("it has ended", lambda: -1 in notes(folder))
+        wait_until("all is handled", lambda: len(notes(folder)) == count + 1)
+        assert troubles_of(broker, "slowly") == before, troubles_of(broker, "slowly")
+        assert not [line for line in daemon.lines if re.search("is down|max.poll|fenced", line)]
+        assert {len(who) for who in notes(folder).values()} == {1}
+        function = daemon.ask("status")["functions"][0]
+        assert (function["delivered"], function["drift"]) == (count, 0), function
+    with second.daemon:  # without a state: where the group stands
+        produce(port, topic, [count])
+        wait_until("one more", lambda: count in notes(folder))
+    assert {len(who) for who in notes(folder).values()} == {1}
 
 
 def what_one_leaves_another_goes_on_with(program, folder, port, broker):
@@ -181,8 +237,11 @@ def main():
         port, broker = free_port(), root / "kafka"
         subprocess.run([SERVICE, "start", broker, str(port)], check=True, stdout=sys.stderr)
         try:
-            for claim in (what_one_leaves_another_goes_on_with, a_login_is_asked_for_and_told,
-                          tls_is_asked_for_and_told):
+            for claim in (what_one_leaves_another_goes_on_with,
+                          o_k3_a_handler_slower_than_the_poll_interval_stays_in_the_group,
+                          a_login_is_asked_for_and_told, tls_is_asked_for_and_told):
+                if len(sys.argv) > 2 and sys.argv[2] not in claim.__name__:
+                    continue
                 folder = root / claim.__name__
                 folder.mkdir()
                 claim(program, folder, port, broker)

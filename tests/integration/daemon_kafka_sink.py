@@ -5,12 +5,17 @@ events; a broker that is away uses no attempt up; a record it never takes is a d
 
 Usage: daemon_kafka_sink.py HEADRACE
 """
+import collections
 import http.client
 import json
+import os
 import pathlib
+import re
+import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 TESTS = pathlib.Path(__file__).resolve().parent.parent
@@ -76,7 +81,8 @@ def lines(daemon):
     return [row["text"] for row in rows]
 
 
-def events_come_back_as_they_were(program, folder, port, mode):
+def events_come_back_as_they_were(program, folder, port, broker):
+    mode = "binary"
     with Daemon(program, folder, CONFIG % {"port": port, "mode": mode}) as daemon:
         for number in range(20):
             post(daemon, number)
@@ -95,7 +101,40 @@ def events_come_back_as_they_were(program, folder, port, mode):
                    for r in records), records[:2]
 
 
-def a_broker_that_is_away_uses_no_attempts(program, folder, port, broker):
+def records(port):
+    """The ids in the topic, with how often."""
+    found = subprocess.run(
+        ["kcat", "-C", "-b", f"127.0.0.1:{port}", "-t", "alarms", "-e", "-q", "-f", "%h\\n"],
+        stdout=subprocess.PIPE, text=True, check=True).stdout
+    return collections.Counter(re.findall(r"ce_id=([^,\n]+)", found))
+
+
+def wait_tried(daemon):
+    """Until each key's first event was tried more often than it may be tried: attempts is 2."""
+    before = function(daemon, "out")["attempts"]
+    wait_until("each was tried four times",
+               lambda: function(daemon, "out")["attempts"] >= before + 4 * 3)
+
+
+def o_k4_a_broker_that_was_never_there_loses_nothing(program, folder, port, broker):
+    """Down before the producer's first connect."""
+    subprocess.run([SERVICE, "kill9", broker], check=True)
+    with Daemon(program, folder, CONFIG % {"port": port, "mode": "binary"}) as daemon:
+        for number in range(300, 320):
+            post(daemon, number)
+        wait_tried(daemon)
+        out = function(daemon, "out")
+        assert (out["delivered"], out["dead"], out["pending"]) == (0, 0, 20), out
+        subprocess.run([SERVICE, "start", broker, str(port)], check=True, stdout=sys.stderr)
+        wait_until("all went", lambda: function(daemon, "out")["delivered"] == 20)
+        out = function(daemon, "out")
+        assert (out["dead"], out["drift"]) == (0, 0), out
+    found = records(port)
+    assert {f"e{n}" for n in range(300, 320)} <= set(found), found
+
+
+def o_k4_a_broker_that_goes_before_the_send_uses_no_attempts(program, folder, port, broker):
+    """Down after the connect."""
     with Daemon(program, folder, CONFIG % {"port": port, "mode": "binary"}) as daemon:
         post(daemon, 100)
         wait_until("one went", lambda: function(daemon, "out")["delivered"] == 1)
@@ -103,16 +142,134 @@ def a_broker_that_is_away_uses_no_attempts(program, folder, port, broker):
         for number in range(101, 121):
             post(daemon, number)
         wait_until("its reason", lambda: function(daemon, "out").get("reason"))
-        time.sleep(6)  # longer than the time limit of a call: each was tried and came back
+        wait_tried(daemon)
         out = function(daemon, "out")
         assert (out["delivered"], out["dead"], out["pending"]) == (1, 0, 20), out
         subprocess.run([SERVICE, "start", broker, str(port)], check=True, stdout=sys.stderr)
         wait_until("all went", lambda: function(daemon, "out")["delivered"] == 21)
-        assert function(daemon, "out")["dead"] == 0
+        out = function(daemon, "out")
+        assert (out["dead"], out["drift"]) == (0, 0), out
         wait_until("it is well again", lambda: not function(daemon, "out").get("reason"))
+    found = records(port)
+    assert {f"e{n}" for n in range(100, 121)} <= set(found), found
 
 
-def a_record_that_is_too_large_is_a_dead_letter(program, folder, port):
+class Replies:
+    """A proxy before the broker that can keep the answers of the connections there are."""
+
+    def __init__(self, to_port):
+        self.to_port = to_port
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        self.lock = threading.Lock()
+        self.pairs = []  # [client, broker, is_held]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        while True:
+            try:
+                client, _ = self.listener.accept()
+            except OSError:
+                return
+            try:
+                broker = socket.create_connection(("127.0.0.1", self.to_port))
+            except OSError:
+                client.close()
+                continue
+            pair = [client, broker, False]
+            with self.lock:
+                self.pairs.append(pair)
+            for way in ((client, broker, None), (broker, client, pair)):
+                threading.Thread(target=self._move, args=way, daemon=True).start()
+
+    @staticmethod
+    def _move(source, to, held):
+        try:
+            while data := source.recv(65536):
+                if held is None or not held[2]:
+                    to.sendall(data)
+        except OSError:
+            pass
+        for end in (source, to):
+            try:
+                end.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+
+    def hold(self):
+        """What the broker answers on these connections goes nowhere from now on."""
+        with self.lock:
+            for pair in self.pairs:
+                pair[2] = True
+
+    def cut(self):
+        """Those that are held end."""
+        with self.lock:
+            for client, broker, is_held in self.pairs:
+                if is_held:
+                    for end in (client, broker):
+                        try:
+                            end.shutdown(socket.SHUT_RDWR)
+                        except OSError:
+                            pass
+
+    def close(self):
+        self.listener.close()
+        self.hold()
+        self.cut()
+
+
+def o_k4_what_was_sent_and_not_reported_is_in_the_topic_once(program, folder, port, broker):
+    """The records are in the topic, their report is on the way: the connection ends, or the broker
+    dies. They are sent again, and the broker knows them by their numbers."""
+    replies = Replies(port)
+    advertised = (f"advertised.listeners=PLAINTEXT://127.0.0.1:{replies.port},"
+                  f"SASL://127.0.0.1:{port + 2},TLS://127.0.0.1:{port + 3},"
+                  f"SASLTLS://127.0.0.1:{port + 4}")
+    environment = {**os.environ, "KAFKA_EXTRA": advertised}
+
+    def start():
+        subprocess.run([SERVICE, "start", broker, str(port)], check=True, stdout=sys.stderr,
+                       env=environment)
+
+    subprocess.run([SERVICE, "stop", broker], check=True)
+    start()
+    try:
+        config = CONFIG.replace("timeout: 4s", "timeout: 60s") % {"port": replies.port,
+                                                                  "mode": "binary"}
+        with Daemon(program, folder, config) as daemon:
+            first = 400
+            for is_killed in (False, True):
+                delivered = function(daemon, "out")["delivered"]
+                post(daemon, first)
+                wait_until("one went", lambda delivered=delivered:
+                           function(daemon, "out")["delivered"] == delivered + 1)
+                replies.hold()
+                for number in range(first + 1, first + 21):
+                    post(daemon, number)
+                ids = {f"e{n}" for n in range(first, first + 21)}
+                wait_until("the broker has them", lambda ids=ids: ids <= set(records(port)))
+                out = function(daemon, "out")
+                assert (out["delivered"], out["pending"]) == (delivered + 1, 20), out
+                if is_killed:
+                    subprocess.run([SERVICE, "kill9", broker], check=True)
+                replies.cut()
+                if is_killed:
+                    start()
+                wait_until("all went", lambda delivered=delivered:
+                           function(daemon, "out")["delivered"] == delivered + 21)
+                out = function(daemon, "out")
+                assert (out["dead"], out["pending"], out["drift"]) == (0, 0, 0), out
+                found = records(port)
+                assert {found[id_] for id_ in ids} == {1}, found
+                first += 100
+    finally:
+        replies.close()
+        subprocess.run([SERVICE, "stop", broker], check=True)
+        subprocess.run([SERVICE, "start", broker, str(port)], check=True, stdout=sys.stderr)
+
+
+def a_record_that_is_too_large_is_a_dead_letter(program, folder, port, broker):
     with Daemon(program, folder, CONFIG % {"port": port, "mode": "binary"}) as daemon:
         post(daemon, 200, {"much": "x" * 3_000_000})
         post(daemon, 201)
@@ -131,12 +288,17 @@ def main():
         try:
             subprocess.run([SERVICE, "topic", str(port), "alarms", "3"], check=True,
                            stdout=sys.stderr)
-            events_come_back_as_they_were(program, folder / "binary", port, "binary")
-            print("ok events_come_back_as_they_were", flush=True)
-            a_broker_that_is_away_uses_no_attempts(program, folder / "away", port, broker)
-            print("ok a_broker_that_is_away_uses_no_attempts", flush=True)
-            a_record_that_is_too_large_is_a_dead_letter(program, folder / "large", port)
-            print("ok a_record_that_is_too_large_is_a_dead_letter", flush=True)
+            tests = (
+                events_come_back_as_they_were,
+                o_k4_a_broker_that_was_never_there_loses_nothing,
+                o_k4_a_broker_that_goes_before_the_send_uses_no_attempts,
+                o_k4_what_was_sent_and_not_reported_is_in_the_topic_once,
+                a_record_that_is_too_large_is_a_dead_letter,
+            )
+            for test in tests:
+                if len(sys.argv) < 3 or sys.argv[2] in test.__name__:
+                    test(program, folder / test.__name__, port, broker)
+                    print(f"ok {test.__name__}", flush=True)
         finally:
             subprocess.run([SERVICE, "stop", broker], check=False)
 

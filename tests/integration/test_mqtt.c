@@ -28,7 +28,7 @@ static void check_one(mqtt_bench *b, size_t batch, uint32_t index, const char *t
 
 /* In a process of its own, which is killed while durable() is held: first in this program, since
  * threads of the library do not survive a fork. */
-static void s19_what_was_not_durable_comes_again_after_a_kill(void **state) {
+static void o_m1_s19_what_was_not_durable_comes_again_after_a_kill(void **state) {
     (void)state;
     int told[2];
     assert_int_equal(pipe(told), 0);
@@ -183,7 +183,7 @@ static void it_reconnects_when_the_broker_comes_back(void **state) {
 
 int main(int count, char **words) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(s19_what_was_not_durable_comes_again_after_a_kill),
+        cmocka_unit_test(o_m1_s19_what_was_not_durable_comes_again_after_a_kill),
         cmocka_unit_test(messages_become_events_over_5),
         cmocka_unit_test(messages_become_events_over_3_1_1),
         cmocka_unit_test(user_properties_are_attributes_and_id_and_type),

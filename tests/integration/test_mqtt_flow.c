@@ -81,18 +81,18 @@ static void gate(const char *version, const char *qos) {
     finish_tapped(&b);
 }
 
-static void s19_no_puback_leaves_before_its_message_is_durable(void **state) {
+static void o_m1_s19_no_puback_leaves_before_its_message_is_durable(void **state) {
     (void)state;
     gate("5", "1");
     gate("3.1.1", "1");
 }
 
-static void s18_no_pubrec_of_mqtt_5_leaves_before_its_message_is_durable(void **state) {
+static void o_m2_s18_no_pubrec_of_mqtt_5_leaves_before_its_message_is_durable(void **state) {
     (void)state;
     gate("5", "2");
 }
 
-static void s18_qos_2_is_at_least_once_over_a_broken_connection(void **state) {
+static void o_m2_s18_qos_2_is_at_least_once_over_a_broken_connection(void **state) {
     (void)state;
     mqtt_bench b;
     mqtt_tap tap;
@@ -165,7 +165,7 @@ static void want_0_stops_reading_and_want_1_goes_on_without_loss(void **state) {
 }
 
 static void
-s19_acks_held_past_half_the_keepalive_end_the_connection_until_all_is_durable(void **state) {
+o_m4_s19_acks_held_past_half_the_keepalive_end_the_connection_until_all_is_durable(void **state) {
     (void)state;
     mqtt_bench b;
     mqtt_tap tap;
@@ -189,7 +189,37 @@ s19_acks_held_past_half_the_keepalive_end_the_connection_until_all_is_durable(vo
     finish_tapped(&b);
 }
 
-static void s18_a_present_session_is_not_subscribed_again(void **state) {
+static void o_m3_a_broker_that_was_killed_has_lost_the_session(void **state) {
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        mqtt_bench b;
+        mqtt_tap tap;
+        begin_tapped(&b, &tap, i == 0 ? "lost5" : "lost3", "lost/#", i == 0 ? "5" : "3.1.1");
+        start_up(&b);
+        assert_int_equal(b.sessions_lost, 0);
+        assert_in_range(b.kept_us, 1, hr_real_us());
+        mqtt_broker("kill9");
+        mqtt_bench_wait(&b, mqtt_bench_is_down);
+        mqtt_broker("start");
+        mqtt_bench_wait(&b, mqtt_bench_is_up);
+        assert_int_equal(b.sessions_lost, 1);
+        assert_int_equal(atomic_load(&tap.subscribes), 2);
+        mqtt_publish("lost/a", 1, 10);
+        mqtt_bench_wait_count(&b, 10);
+        int64_t kept_us = b.kept_us;
+        finish_tapped(&b);
+        /* Another life that does without one lets it go. */
+        begin_tapped(&b, &tap, i == 0 ? "lost5" : "lost3", "lost/#", i == 0 ? "5" : "3.1.1");
+        mqtt_bench_set(&b, NULL, "session", "0");
+        b.trigger->kept_us = b.kept_us = kept_us;
+        start_up(&b);
+        assert_int_equal(b.sessions_lost, 0);
+        assert_int_equal(b.kept_us, 0);
+        finish_tapped(&b);
+    }
+}
+
+static void o_m3_s18_a_present_session_is_not_subscribed_again(void **state) {
     (void)state;
     for (int i = 0; i < 3; i++) {
         mqtt_bench b;
@@ -210,6 +240,7 @@ static void s18_a_present_session_is_not_subscribed_again(void **state) {
         mqtt_publish("session/a", 11, 20);
         mqtt_bench_wait_count(&b, has_session ? 20 : 10);
         assert_int_equal(b.count, has_session ? 20 : 10);
+        assert_int_equal(b.sessions_lost, 0);
         finish_tapped(&b);
     }
 }
@@ -321,14 +352,15 @@ static void a_message_over_the_limit_is_a_dead_letter_and_the_flow_goes_on(void 
 
 int main(int count, char **words) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(s19_no_puback_leaves_before_its_message_is_durable),
-        cmocka_unit_test(s18_no_pubrec_of_mqtt_5_leaves_before_its_message_is_durable),
-        cmocka_unit_test(s18_qos_2_is_at_least_once_over_a_broken_connection),
+        cmocka_unit_test(o_m1_s19_no_puback_leaves_before_its_message_is_durable),
+        cmocka_unit_test(o_m2_s18_no_pubrec_of_mqtt_5_leaves_before_its_message_is_durable),
+        cmocka_unit_test(o_m2_s18_qos_2_is_at_least_once_over_a_broken_connection),
         cmocka_unit_test(qos_0_flows_without_acknowledgements),
         cmocka_unit_test(want_0_stops_reading_and_want_1_goes_on_without_loss),
         cmocka_unit_test(
-            s19_acks_held_past_half_the_keepalive_end_the_connection_until_all_is_durable),
-        cmocka_unit_test(s18_a_present_session_is_not_subscribed_again),
+            o_m4_s19_acks_held_past_half_the_keepalive_end_the_connection_until_all_is_durable),
+        cmocka_unit_test(o_m3_a_broker_that_was_killed_has_lost_the_session),
+        cmocka_unit_test(o_m3_s18_a_present_session_is_not_subscribed_again),
         cmocka_unit_test(s18_retained_messages_do_not_repeat_over_mqtt_5),
         cmocka_unit_test(a_restarted_broker_goes_on_where_it_was),
         cmocka_unit_test(s19_a_stop_cuts_then_commits_then_acknowledges_then_closes),

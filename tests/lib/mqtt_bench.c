@@ -54,12 +54,27 @@ static void on_state(hr_trigger *self, hr_trigger_up up, const char *why) {
     (void)snprintf(b->why, sizeof b->why, "%s", why == NULL ? "" : why);
 }
 
+static void on_gauge(hr_trigger *self, const char *name, int64_t value) {
+    mqtt_bench *b = of(self);
+    bool is_lost = strcmp(name, "sessions_lost") == 0;
+    assert_true(is_lost || strcmp(name, "dropped") == 0);
+    *(is_lost ? &b->sessions_lost : &b->dropped) = value;
+}
+
+static void on_keep(hr_trigger *self, int64_t time_us) {
+    of(self)->kept_us = time_us;
+}
+
 static void on_stopped(hr_trigger *self) {
     of(self)->has_stopped = true;
 }
 
-static const hr_trigger_host host = {
-    .offer = on_offer, .reject = on_reject, .state = on_state, .stopped = on_stopped};
+static const hr_trigger_host host = {.offer = on_offer,
+                                     .reject = on_reject,
+                                     .state = on_state,
+                                     .gauge = on_gauge,
+                                     .keep = on_keep,
+                                     .stopped = on_stopped};
 
 void mqtt_bench_durable(mqtt_bench *b, uint64_t up_to_ticket) {
     b->durable_ticket = up_to_ticket;
@@ -172,6 +187,7 @@ void mqtt_bench_begin(mqtt_bench *b, const char *name, const char *topic, const 
     b->trigger->name = name;
     b->trigger->config = b->trigger->kind_config = b->config;
     b->trigger->host_data = b;
+    b->trigger->kept_us = INT64_MIN;
 }
 
 void mqtt_bench_start(mqtt_bench *b) {

@@ -21,7 +21,9 @@ typedef struct mqtt_bench {
     hr_buffer reject_raw; /* of the last one */
     hr_trigger_up up;
     char why[400];
-    bool holds; /* nothing becomes durable by itself */
+    int64_t sessions_lost, dropped; /* as the trigger counts */
+    int64_t kept_us;                /* what it let the store keep; 0: nothing */
+    bool holds;                     /* nothing becomes durable by itself */
     bool has_stopped;
     mqtt_tap *tap; /* told what is durable; NULL: none */
     uint64_t end_ns;

@@ -130,7 +130,7 @@ hr_code bench_begin(trigger_bench *self, const char *kind, const char *const *se
                                   .kind_config = hr_node_get(self->config, kind),
                                   .state_dir = ".",
                                   .store_id = "0123",
-                                  .last_fire_us = INT64_MIN};
+                                  .kept_us = INT64_MIN};
     return ops->init(self->trigger, err);
 }
 

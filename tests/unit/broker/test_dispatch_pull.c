@@ -81,7 +81,7 @@ static void s8_the_credit_ends_while_a_function_takes_nothing(void **state) {
     fx_free(fx);
 }
 
-static void s17_the_group_is_told_what_is_settled_or_was_attempted(void **state) {
+static void o_k1_s17_the_group_is_told_what_is_settled_or_was_attempted(void **state) {
     (void)state;
     fixture *fx = one_with(3);
     assert_int_equal(fx->group, 1);
@@ -103,7 +103,7 @@ static void s17_the_group_is_told_what_is_settled_or_was_attempted(void **state)
     fx_free(fx);
 }
 
-static void s17_the_slowest_function_holds_the_group_back(void **state) {
+static void o_k1_s17_the_slowest_function_holds_the_group_back(void **state) {
     (void)state;
     fixture *fx = takers(2);
     fx_assign(fx);
@@ -238,7 +238,8 @@ static void s21_what_is_parked_of_a_feed_that_was_left_dies_when_that_comes(void
     fx_free(fx);
 }
 
-static void s17_the_revocation_waits_for_running_calls_until_it_must_forget_them(void **state) {
+static void
+o_k2_s17_the_revocation_waits_for_running_calls_until_it_must_forget_them(void **state) {
     (void)state;
     fixture *fx = one_with(2);
     fx_revoke(fx);
@@ -377,15 +378,15 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(s17_nothing_is_dispatched_before_every_start_is_durable),
         cmocka_unit_test(s8_the_credit_ends_while_a_function_takes_nothing),
-        cmocka_unit_test(s17_the_group_is_told_what_is_settled_or_was_attempted),
-        cmocka_unit_test(s17_the_slowest_function_holds_the_group_back),
+        cmocka_unit_test(o_k1_s17_the_group_is_told_what_is_settled_or_was_attempted),
+        cmocka_unit_test(o_k1_s17_the_slowest_function_holds_the_group_back),
         cmocka_unit_test(s17_what_was_parked_untried_goes_to_the_next_owner),
         cmocka_unit_test(s17_what_is_parked_below_the_start_stays_ours),
         cmocka_unit_test(s17_what_was_attempted_is_tried_on_while_the_feed_is_away),
         cmocka_unit_test(s17_a_retry_queued_at_the_revocation_is_tried_on),
         cmocka_unit_test(s17_after_a_crash_all_that_is_parked_is_tried_though_the_feed_is_away),
         cmocka_unit_test(s21_what_is_parked_of_a_feed_that_was_left_dies_when_that_comes),
-        cmocka_unit_test(s17_the_revocation_waits_for_running_calls_until_it_must_forget_them),
+        cmocka_unit_test(o_k2_s17_the_revocation_waits_for_running_calls_until_it_must_forget_them),
         cmocka_unit_test(an_answer_from_before_the_return_of_the_feed_means_nothing),
         cmocka_unit_test(s5_a_fenced_feed_is_given_up_whole),
         cmocka_unit_test(s5_a_fence_during_a_revocation_ends_it),

@@ -41,7 +41,7 @@ static void s11_the_age_counts_from_the_first_attempt(void **state) {
     fx_free(fx);
 }
 
-static void s11_a_clock_set_forward_makes_nothing_older(void **state) {
+static void o_c3_s11_a_clock_set_forward_makes_nothing_older(void **state) {
     (void)state;
     fixture *fx = one_waiting();
     fx->jump_ms = 86400000;
@@ -55,7 +55,7 @@ static void s11_a_clock_set_forward_makes_nothing_older(void **state) {
     fx_free(fx);
 }
 
-static void s11_a_clock_set_back_makes_nothing_wait(void **state) {
+static void o_c3_s11_a_clock_set_back_makes_nothing_wait(void **state) {
     (void)state;
     fixture *fx = one_waiting();
     fx->jump_ms = -500000;
@@ -207,8 +207,8 @@ static void a_retry_after_uses_no_attempt_and_is_bounded(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(s11_the_age_counts_from_the_first_attempt),
-        cmocka_unit_test(s11_a_clock_set_forward_makes_nothing_older),
-        cmocka_unit_test(s11_a_clock_set_back_makes_nothing_wait),
+        cmocka_unit_test(o_c3_s11_a_clock_set_forward_makes_nothing_older),
+        cmocka_unit_test(o_c3_s11_a_clock_set_back_makes_nothing_wait),
         cmocka_unit_test(s11_a_due_time_of_a_clock_that_was_wrong_is_not_waited_for),
         cmocka_unit_test(s11_a_worker_that_cannot_start_uses_no_attempt),
         cmocka_unit_test(s11_a_circuit_breaker_pauses_a_function_that_only_fails),

@@ -13,13 +13,51 @@
 
 #include <cmocka.h>
 
+#include <sys/timerfd.h>
+
 enum { TICKS_MAX = 300 };
+
+/* --- a wall clock that the tests may set ---
+ *
+ * The machine's own is not a test's to set, and CLOCK_REALTIME has no time namespace. So the linker
+ * puts these in the place of hr_real_us() and timerfd_settime(): the clock is off by so much, and a
+ * timer that was armed to be cancelled when the clock is set becomes readable then. That the kernel
+ * does so (its read then ends with ECANCELED) is the word of timerfd_create(2), not shown here. */
+static int64_t clock_off_us;
+static int clock_fd = -1;    /* armed so */
+static unsigned clock_armed; /* how often */
+
+int64_t __real_hr_real_us(void); // NOLINT(bugprone-reserved-identifier): the linker's names
+int64_t __wrap_hr_real_us(void); // NOLINT(bugprone-reserved-identifier)
+int __real_timerfd_settime(int fd, int flags, const struct itimerspec *to, // NOLINT
+                           struct itimerspec *before);
+int __wrap_timerfd_settime(int fd, int flags, const struct itimerspec *to, // NOLINT
+                           struct itimerspec *before);
+
+int64_t __wrap_hr_real_us(void) { // NOLINT(bugprone-reserved-identifier)
+    return __real_hr_real_us() + clock_off_us;
+}
+
+int __wrap_timerfd_settime(int fd, int flags, const struct itimerspec *to, // NOLINT
+                           struct itimerspec *before) {
+    if (flags == (TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET)) {
+        clock_fd = fd;
+        clock_armed++;
+    }
+    return __real_timerfd_settime(fd, flags, to, before);
+}
+
+static void set_clock(int64_t to_us) {
+    struct itimerspec now = {.it_value.tv_nsec = 1};
+    clock_off_us += to_us - hr_real_us();
+    assert_int_equal(__real_timerfd_settime(clock_fd, 0, &now, NULL), 0);
+}
 
 static struct world {
     hr_loop *loop;
     hr_trigger *trigger;
     hr_node *config;
-    size_t ticks, stop_after;
+    size_t ticks, stop_after, stop_loop_after;
     char id[TICKS_MAX][80];
     int64_t last_fire[TICKS_MAX], arrived_us[TICKS_MAX];
     uint64_t ticket;
@@ -55,6 +93,9 @@ static void host_offer(hr_trigger *self, hr_batch *take_batch, uint64_t ticket) 
     if (world.ticks >= world.stop_after) {
         stop_soon();
     }
+    if (world.ticks >= world.stop_loop_after) {
+        hr_loop_stop(world.loop);
+    }
 }
 
 static void host_state(hr_trigger *self, hr_trigger_up up, const char *reason) {
@@ -78,7 +119,7 @@ static void give_up(void *data) {
 }
 
 static void set_up(const char *at, const char *missed, int64_t last_fire_us) {
-    world = (struct world){.stop_after = SIZE_MAX};
+    world = (struct world){.stop_after = SIZE_MAX, .stop_loop_after = SIZE_MAX};
     world.loop = hr_loop_new();
     world.config = hr_node_add(NULL, HR_NODE_MAP, NULL);
     hr_node *cron = hr_node_add(world.config, HR_NODE_MAP, "cron");
@@ -92,7 +133,7 @@ static void set_up(const char *at, const char *missed, int64_t last_fire_us) {
                                   .name = "nightly",
                                   .config = world.config,
                                   .kind_config = cron,
-                                  .last_fire_us = last_fire_us};
+                                  .kept_us = last_fire_us};
     hr_error err = {0};
     assert_int_equal(hr_cron_ops.init(world.trigger, &err), HR_OK);
 }
@@ -135,7 +176,7 @@ static void each_second_brings_one_tick_in_time(void **state) {
     tear_down();
 }
 
-static void s20_missed_ticks_come_by_policy(void **state) {
+static void o_c2_s20_missed_ticks_come_by_policy(void **state) {
     (void)state;
     static const struct {
         const char *missed;
@@ -162,7 +203,7 @@ static void s20_the_first_start_counts_from_now(void **state) {
     tear_down();
 }
 
-static void s20_a_last_fire_in_the_future_is_reset(void **state) {
+static void o_c3_s20_a_last_fire_in_the_future_is_reset(void **state) {
     (void)state;
     set_up("* * * * * *", "once", hr_real_us() + INT64_C(86400) * 1000000);
     world.stop_after = 1;
@@ -170,6 +211,70 @@ static void s20_a_last_fire_in_the_future_is_reset(void **state) {
     assert_int_equal(world.ticks, 1);
     assert_true(world.is_stopped);
     tear_down();
+}
+
+static void next_turn(void *data) {
+    unsigned *left = data;
+    if (*left == 0 || --*left == 0) {
+        hr_loop_stop(world.loop);
+    }
+}
+
+/* Runs the loop for so many turns, of which the last looks at descriptors after the first timers.
+ */
+static void turn(unsigned count) {
+    hr_timer *timer = hr_timer_new(world.loop, next_turn, &count);
+    hr_timer_start(timer, 0, 1);
+    hr_loop_run(world.loop);
+    hr_timer_free(timer);
+}
+
+/* Runs the loop until so many ticks came. */
+static void wait_ticks(size_t count) {
+    hr_timer *limit = hr_timer_new(world.loop, give_up, NULL);
+    hr_timer_start(limit, 20000, 0);
+    world.stop_loop_after = count;
+    hr_loop_run(world.loop);
+    world.stop_loop_after = SIZE_MAX;
+    hr_timer_free(limit);
+    assert_int_equal(world.ticks, count);
+}
+
+/* The trigger sleeps for an hour at most, and nothing else wakes it here. */
+static void o_c3_a_clock_that_is_set_is_noticed_at_once(void **state) {
+    (void)state;
+    static const int64_t YEAR_US = INT64_C(365) * 86400 * 1000000, HOUR_US = INT64_C(3600000000);
+    clock_off_us = 0;
+    clock_armed = 0;
+    set_up("17 3 * * *", "once", INT64_MIN);
+    clock_off_us = hr_cron_next_fire(world.trigger) - 20 * HOUR_US - hr_real_us();
+    hr_error err = {0};
+    assert_int_equal(hr_cron_ops.start(world.trigger, &err), HR_OK);
+    turn(3); /* its first turn is behind it */
+    assert_int_equal(clock_armed, 1);
+    int64_t next = hr_cron_next_fire(world.trigger);
+    assert_true(next > hr_real_us() + 10 * HOUR_US);
+    set_clock(next + 2000000); /* forward, to just behind an instant */
+    wait_ticks(1);
+    assert_int_equal(world.last_fire[0], next);
+    assert_int_equal(clock_armed, 2);    /* and it watches on */
+    set_clock(next + YEAR_US + HOUR_US); /* a year: what was missed comes by policy, once */
+    wait_ticks(2);
+    assert_true(world.last_fire[1] > next + YEAR_US - 25 * HOUR_US);
+    assert_int_equal(clock_armed, 3);
+    set_clock(next - YEAR_US); /* two years back: it does not wait until that time comes again */
+    turn(3);
+    assert_int_equal(clock_armed, 4);
+    assert_true(hr_cron_last_fire(world.trigger, 0) <= hr_real_us());
+    next = hr_cron_next_fire(world.trigger);
+    set_clock(next);
+    wait_ticks(3);
+    assert_int_equal(world.last_fire[2], next);
+    stop_soon();
+    hr_loop_run(world.loop);
+    assert_true(world.is_stopped);
+    tear_down();
+    clock_off_us = 0;
 }
 
 static void a_refused_tick_comes_again_with_the_same_id(void **state) {
@@ -261,9 +366,10 @@ static void configured_data_becomes_json_by_the_core_schema(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_second_brings_one_tick_in_time),
-        cmocka_unit_test(s20_missed_ticks_come_by_policy),
+        cmocka_unit_test(o_c2_s20_missed_ticks_come_by_policy),
         cmocka_unit_test(s20_the_first_start_counts_from_now),
-        cmocka_unit_test(s20_a_last_fire_in_the_future_is_reset),
+        cmocka_unit_test(o_c3_s20_a_last_fire_in_the_future_is_reset),
+        cmocka_unit_test(o_c3_a_clock_that_is_set_is_noticed_at_once),
         cmocka_unit_test(a_refused_tick_comes_again_with_the_same_id),
         cmocka_unit_test(nothing_is_offered_while_nothing_is_wanted),
         cmocka_unit_test(emit_packs_a_tick_at_the_wanted_time),
