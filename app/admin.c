@@ -2,9 +2,8 @@
 #include "app/admin.h"
 
 #include "core/memory.h"
+#include "net/digest.h"
 #include "net/http_server.h"
-
-#include <openssl/crypto.h>
 
 struct hr_admin {
     hr_engine *engine;
@@ -28,7 +27,7 @@ static bool is_allowed(const hr_admin *admin, const hr_http_request *http) {
     size_t size = strlen(admin->token);
     return given.size == sizeof prefix - 1 + size &&
            memcmp(given.bytes, prefix, sizeof prefix - 1) == 0 &&
-           CRYPTO_memcmp(given.bytes + sizeof prefix - 1, admin->token, size) == 0;
+           hr_digest_equal(given.bytes + sizeof prefix - 1, admin->token, size);
 }
 
 static void answer_text(hr_http_request *http, int status, const char *text) {

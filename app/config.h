@@ -32,9 +32,14 @@ typedef struct hr_config hr_config;
  * error *out_offset is the byte offset of the fault in text, -1 when unknown. */
 typedef hr_code hr_config_compile(void *data, const char *text, int *out_offset, hr_error *err);
 
+/* Loads the libraries that a trigger or function needs for the value under its kind key. */
+typedef hr_code hr_config_load_kind(void *data, const hr_node *kind_config, bool is_function,
+                                    hr_error *err);
+
 typedef struct hr_config_options {
     hr_config_compile *compile;                /* NULL: expressions are not looked at */
-    void *data;                                /* for compile */
+    hr_config_load_kind *load_kind;            /* NULL: libraries are not looked for */
+    void *data;                                /* for both */
     const char *(*variable)(const char *name); /* NULL: the environment */
 } hr_config_options;
 

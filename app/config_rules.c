@@ -421,6 +421,20 @@ static void check_function(loading *load, const hr_node *function) {
     }
 }
 
+/* --- libraries --- */
+
+/* Those that not everybody needs are loaded when they are used: one that is missing is told here.
+ */
+static void check_libraries(loading *load, const hr_node *triggers_or_functions, bool is_function) {
+    for (const hr_node *node = triggers_or_functions->child; node != NULL; node = node->next) {
+        const hr_node *kind = hr_config_kind(node);
+        hr_error err = {0};
+        if (load->options->load_kind(load->options->data, kind, is_function, &err) != HR_OK) {
+            (void)hr_diagnose(load->diags, config_key_place(kind), "%s", err.text);
+        }
+    }
+}
+
 void config_check_rules(loading *load) {
     check_names(load);
     check_settings(load);
@@ -435,5 +449,9 @@ void config_check_rules(loading *load) {
     for (const hr_node *node = part(load, "triggers")->child;
          node != NULL && hr_diagnostics_errors(load->diags) == 0; node = node->next) {
         warn_untaken(load, node);
+    }
+    if (hr_diagnostics_errors(load->diags) == 0 && load->options->load_kind != NULL) {
+        check_libraries(load, part(load, "triggers"), false);
+        check_libraries(load, part(load, "functions"), true);
     }
 }

@@ -38,6 +38,16 @@ static hr_code check_expression(void *data, const char *text, int *out_offset, h
     return code;
 }
 
+static hr_code load_kind(void *data, const hr_node *kind_config, bool is_function, hr_error *err) {
+    (void)data;
+    const hr_runtime_ops *runtime = is_function ? hr_runtime_kind(kind_config->key) : NULL;
+    const hr_trigger_ops *trigger = is_function ? NULL : hr_trigger_kind(kind_config->key);
+    if (runtime != NULL && runtime->load != NULL) {
+        return runtime->load(kind_config, err);
+    }
+    return trigger != NULL && trigger->load != NULL ? trigger->load(kind_config, err) : HR_OK;
+}
+
 static hr_code open_sql(hr_error *err) {
     if (shared_sql == NULL) {
         hr_code code = hr_sql_new(&shared_sql, err);
@@ -55,7 +65,7 @@ hr_config *hr_daemon_read(const char *const *paths, size_t count, bool json, hr_
         hr_buffer_print(out_said, "headrace: %s\n", err.text);
         return NULL;
     }
-    hr_config_options options = {.compile = check_expression};
+    hr_config_options options = {.compile = check_expression, .load_kind = load_kind};
     hr_diagnostics *diags = hr_diagnostics_new();
     hr_config *config = NULL;
     hr_code code = hr_config_load(paths, count, &options, &config, diags);

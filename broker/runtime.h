@@ -64,6 +64,10 @@ typedef struct hr_runtime_ops {
     const char *kind;   /* the word in the configuration: "python" */
     size_t object_size; /* bytes; hr_runtime comes first, the object arrives zeroed */
 
+    /* Loads the libraries that this configuration needs (the value under the kind key), so that a
+     * missing one is told before anything starts. NULL: none. */
+    hr_code (*load)(const hr_node *kind_config, hr_error *err);
+
     hr_code (*init)(hr_runtime *self, hr_error *err);  /* reads config; opens nothing */
     hr_code (*start)(hr_runtime *self, hr_error *err); /* room() follows when calls may come */
 

@@ -23,6 +23,10 @@ typedef struct hr_trigger_ops {
     const char *kind;   /* the word in the configuration: "mqtt" */
     size_t object_size; /* bytes; hr_trigger comes first, the object arrives zeroed */
 
+    /* Loads the libraries that this configuration needs (the value under the kind key), so that a
+     * missing one is told before anything starts. NULL: none. */
+    hr_code (*load)(const hr_node *kind_config, hr_error *err);
+
     /* Reads self->config into the object. Opens nothing. */
     hr_code (*init)(hr_trigger *self, hr_error *err);
 

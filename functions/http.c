@@ -7,6 +7,7 @@
 #include "functions/notify.h"
 #include "functions/registry.h"
 #include "functions/reply.h"
+#include "net/digest.h"
 #include "net/http_client.h"
 
 #include <stdio.h>
@@ -250,8 +251,10 @@ static hr_code init_notify(hr_runtime *self, hr_error *err) {
 }
 
 static hr_code start(hr_runtime *self, hr_error *err) {
-    (void)err;
-    ((push *)self)->client = hr_http_client_new(self->loop);
+    hr_code code = hr_http_client_new(self->loop, &((push *)self)->client, err);
+    if (code != HR_OK) {
+        return code;
+    }
     self->host->room(self, self->concurrency);
     return HR_OK;
 }
@@ -294,8 +297,15 @@ static void fini(hr_runtime *self) {
     }
 }
 
+static hr_code load(const hr_node *kind_config, hr_error *err) {
+    hr_code code = hr_http_client_load(err);
+    bool is_signed = hr_node_get(kind_config, "secret") != NULL; /* of feishu */
+    return code == HR_OK && is_signed ? hr_digest_load(err) : code;
+}
+
 const hr_runtime_ops hr_http_ops = {.kind = "http",
                                     .object_size = sizeof(push),
+                                    .load = load,
                                     .init = init_http,
                                     .start = start,
                                     .call = call,
@@ -305,6 +315,7 @@ const hr_runtime_ops hr_http_ops = {.kind = "http",
 
 const hr_runtime_ops hr_notify_ops = {.kind = "notify",
                                       .object_size = sizeof(push),
+                                      .load = load,
                                       .init = init_notify,
                                       .start = start,
                                       .call = call,

@@ -243,8 +243,14 @@ static void fini(hr_runtime *self) {
     hr_kafka_config_fini(&s->config);
 }
 
+static hr_code load(const hr_node *kind_config, hr_error *err) {
+    (void)kind_config;
+    return hr_kafka_load(err);
+}
+
 const hr_runtime_ops hr_kafka_sink_ops = {.kind = "kafka",
                                           .object_size = sizeof(sink),
+                                          .load = load,
                                           .init = init,
                                           .start = start,
                                           .call = call,

@@ -7,10 +7,10 @@
 #include "core/loop.h"
 #include "core/memory.h"
 #include "functions/template.h"
+#include "net/digest.h"
 
 #include <ctype.h>
 #include <jansson.h>
-#include <openssl/hmac.h>
 #include <stdio.h>
 
 enum { SHOWN_BYTES = 120 };
@@ -23,11 +23,10 @@ static void sign_feishu(json_t *body, const char *secret) {
     char stamp[24];
     snprintf(stamp, sizeof stamp, "%lld", now);
     char *key = hr_format("%s\n%s", stamp, secret);
-    uint8_t sum[EVP_MAX_MD_SIZE];
-    unsigned size = 0;
-    HMAC(EVP_sha256(), key, (int)strlen(key), (const uint8_t *)"", 0, sum, &size);
+    uint8_t sum[HR_DIGEST];
+    hr_digest_hmac_sha256(hr_slice_text(key), hr_slice_of("", 0), sum);
     hr_buffer text = {0};
-    hr_base64_add(&text, hr_slice_of(sum, size));
+    hr_base64_add(&text, hr_slice_of(sum, sizeof sum));
     json_object_set_new(body, "timestamp", json_string(stamp));
     json_object_set_new(body, "sign", json_string(hr_buffer_text(&text)));
     hr_buffer_fini(&text);

@@ -3,12 +3,10 @@
 
 #include "core/buffer.h"
 #include "core/memory.h"
-#include "net/http_client_curl.h"
+#include "net/http_client_library.h"
 
 #include <stdlib.h>
 #include <strings.h>
-
-static const hr_curl *lib; /* since the first client */
 
 typedef struct socket_watch {
     hr_http_client *client;
@@ -38,9 +36,9 @@ struct hr_http_client {
 };
 
 static void free_call(hr_http_call *call) {
-    lib->curl_multi_remove_handle(call->client->multi, call->easy);
-    lib->curl_easy_cleanup(call->easy);
-    lib->curl_slist_free_all(call->headers);
+    hr_curl.curl_multi_remove_handle(call->client->multi, call->easy);
+    hr_curl.curl_easy_cleanup(call->easy);
+    hr_curl.curl_slist_free_all(call->headers);
     *call->link = call->next;
     if (call->next != NULL) {
         call->next->link = call->link;
@@ -53,15 +51,15 @@ static void free_call(hr_http_call *call) {
 static void finish(hr_http_call *call, CURLcode result) {
     long status = 0;
     char *content_type = NULL;
-    lib->curl_easy_getinfo(call->easy, CURLINFO_RESPONSE_CODE, &status);
-    lib->curl_easy_getinfo(call->easy, CURLINFO_CONTENT_TYPE, &content_type);
+    hr_curl.curl_easy_getinfo(call->easy, CURLINFO_RESPONSE_CODE, &status);
+    hr_curl.curl_easy_getinfo(call->easy, CURLINFO_CONTENT_TYPE, &content_type);
     hr_http_answered answer = {.retry_after_ms = call->retry_after_ms,
                                .content_type = content_type,
                                .body = hr_slice_of(call->answer.bytes, call->answer.size)};
     if (result == CURLE_OK) {
         answer.status = (int)status;
     } else {
-        answer.error = call->error[0] != '\0' ? call->error : lib->curl_easy_strerror(result);
+        answer.error = call->error[0] != '\0' ? call->error : hr_curl.curl_easy_strerror(result);
         answer.is_timeout = result == CURLE_OPERATION_TIMEDOUT;
     }
     call->answered(call->data, &answer);
@@ -71,11 +69,11 @@ static void finish(hr_http_call *call, CURLcode result) {
 static void check(hr_http_client *client) {
     int left = 0;
     CURLMsg *message = NULL;
-    while ((message = lib->curl_multi_info_read(client->multi, &left)) != NULL) {
+    while ((message = hr_curl.curl_multi_info_read(client->multi, &left)) != NULL) {
         if (message->msg == CURLMSG_DONE) {
             CURLcode result = message->data.result;
             hr_http_call *call = NULL;
-            lib->curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, (char **)&call);
+            hr_curl.curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, (char **)&call);
             finish(call, result);
         }
     }
@@ -87,7 +85,7 @@ static void on_socket(void *data, int events) {
     int mask = (events & HR_WATCH_READ ? CURL_CSELECT_IN : 0) |
                (events & HR_WATCH_WRITE ? CURL_CSELECT_OUT : 0);
     int running = 0;
-    lib->curl_multi_socket_action(client->multi, watch->fd, mask, &running);
+    hr_curl.curl_multi_socket_action(client->multi, watch->fd, mask, &running);
     check(client);
 }
 
@@ -99,7 +97,7 @@ static int want_socket(CURL *easy, curl_socket_t fd, int what, void *data, void 
         if (watch != NULL) {
             hr_watch_free(watch->watch);
             hr_free(watch);
-            lib->curl_multi_assign(client->multi, fd, NULL);
+            hr_curl.curl_multi_assign(client->multi, fd, NULL);
         }
         return 0;
     }
@@ -108,7 +106,7 @@ static int want_socket(CURL *easy, curl_socket_t fd, int what, void *data, void 
         watch->client = client;
         watch->fd = fd;
         watch->watch = hr_watch_new(client->loop, fd, on_socket, watch);
-        lib->curl_multi_assign(client->multi, fd, watch);
+        hr_curl.curl_multi_assign(client->multi, fd, watch);
     }
     hr_watch_set(watch->watch, (what & CURL_POLL_IN ? HR_WATCH_READ : 0) |
                                    (what & CURL_POLL_OUT ? HR_WATCH_WRITE : 0));
@@ -118,7 +116,7 @@ static int want_socket(CURL *easy, curl_socket_t fd, int what, void *data, void 
 static void on_timer(void *data) {
     hr_http_client *client = data;
     int running = 0;
-    lib->curl_multi_socket_action(client->multi, CURL_SOCKET_TIMEOUT, 0, &running);
+    hr_curl.curl_multi_socket_action(client->multi, CURL_SOCKET_TIMEOUT, 0, &running);
     check(client);
 }
 
@@ -155,7 +153,7 @@ static size_t on_header(char *bytes, size_t size, size_t count, void *data) {
         if (end != text && seconds >= 0 && seconds < 86400LL * 365) {
             call->retry_after_ms = seconds * 1000;
         } else {
-            time_t at = lib->curl_getdate(text, NULL);
+            time_t at = hr_curl.curl_getdate(text, NULL);
             int64_t wait = at < 0 ? -1 : (int64_t)at * 1000 - hr_real_us() / 1000;
             call->retry_after_ms = at < 0 ? -1 : wait < 0 ? 0 : wait;
         }
@@ -163,18 +161,21 @@ static size_t on_header(char *bytes, size_t size, size_t count, void *data) {
     return got;
 }
 
-hr_http_client *hr_http_client_new(hr_loop *loop) {
-    lib = hr_curl_load();
+hr_code hr_http_client_new(hr_loop *loop, hr_http_client **out_client, hr_error *err) {
+    if (hr_http_client_load(err) != HR_OK) {
+        return HR_E_UNSUPPORTED;
+    }
     hr_http_client *client = hr_alloc(sizeof *client);
     client->loop = loop;
-    client->multi = lib->curl_multi_init();
+    client->multi = hr_curl.curl_multi_init();
     hr_require(client->multi);
     client->timer = hr_timer_new(loop, on_timer, client);
-    lib->curl_multi_setopt(client->multi, CURLMOPT_SOCKETFUNCTION, want_socket);
-    lib->curl_multi_setopt(client->multi, CURLMOPT_SOCKETDATA, client);
-    lib->curl_multi_setopt(client->multi, CURLMOPT_TIMERFUNCTION, want_timer);
-    lib->curl_multi_setopt(client->multi, CURLMOPT_TIMERDATA, client);
-    return client;
+    hr_curl.curl_multi_setopt(client->multi, CURLMOPT_SOCKETFUNCTION, want_socket);
+    hr_curl.curl_multi_setopt(client->multi, CURLMOPT_SOCKETDATA, client);
+    hr_curl.curl_multi_setopt(client->multi, CURLMOPT_TIMERFUNCTION, want_timer);
+    hr_curl.curl_multi_setopt(client->multi, CURLMOPT_TIMERDATA, client);
+    *out_client = client;
+    return HR_OK;
 }
 
 void hr_http_client_free(hr_http_client *take_client) {
@@ -182,7 +183,7 @@ void hr_http_client_free(hr_http_client *take_client) {
         while (take_client->calls != NULL) {
             free_call(take_client->calls);
         }
-        lib->curl_multi_cleanup(take_client->multi);
+        hr_curl.curl_multi_cleanup(take_client->multi);
         hr_timer_free(take_client->timer);
         hr_free(take_client);
     }
@@ -190,17 +191,17 @@ void hr_http_client_free(hr_http_client *take_client) {
 
 static void set_tls(hr_http_call *call, const hr_http_send *send) {
     if (send->ca != NULL) {
-        lib->curl_easy_setopt(call->easy, CURLOPT_CAINFO, send->ca);
+        hr_curl.curl_easy_setopt(call->easy, CURLOPT_CAINFO, send->ca);
     }
     if (send->cert != NULL) {
-        lib->curl_easy_setopt(call->easy, CURLOPT_SSLCERT, send->cert);
+        hr_curl.curl_easy_setopt(call->easy, CURLOPT_SSLCERT, send->cert);
     }
     if (send->key != NULL) {
-        lib->curl_easy_setopt(call->easy, CURLOPT_SSLKEY, send->key);
+        hr_curl.curl_easy_setopt(call->easy, CURLOPT_SSLKEY, send->key);
     }
     if (send->insecure) {
-        lib->curl_easy_setopt(call->easy, CURLOPT_SSL_VERIFYPEER, 0L);
-        lib->curl_easy_setopt(call->easy, CURLOPT_SSL_VERIFYHOST, 0L);
+        hr_curl.curl_easy_setopt(call->easy, CURLOPT_SSL_VERIFYPEER, 0L);
+        hr_curl.curl_easy_setopt(call->easy, CURLOPT_SSL_VERIFYHOST, 0L);
     }
 }
 
@@ -220,29 +221,29 @@ hr_http_call *hr_http_client_post(hr_http_client *client, const hr_http_send *se
         call->next->link = &call->next;
     }
     client->calls = call;
-    call->easy = lib->curl_easy_init();
+    call->easy = hr_curl.curl_easy_init();
     hr_require(call->easy);
-    call->headers = lib->curl_slist_append(NULL, "Expect:"); /* no round trip for large bodies */
+    call->headers = hr_curl.curl_slist_append(NULL, "Expect:"); /* no round trip for large bodies */
     for (const char *const *header = send->headers; header != NULL && *header != NULL; header++) {
-        call->headers = lib->curl_slist_append(call->headers, *header);
+        call->headers = hr_curl.curl_slist_append(call->headers, *header);
     }
-    lib->curl_easy_setopt(call->easy, CURLOPT_URL, send->url);
-    lib->curl_easy_setopt(call->easy, CURLOPT_PROTOCOLS_STR, "http,https");
-    lib->curl_easy_setopt(call->easy, CURLOPT_PRIVATE, call);
-    lib->curl_easy_setopt(call->easy, CURLOPT_POST, 1L);
-    lib->curl_easy_setopt(call->easy, CURLOPT_POSTFIELDS, call->body);
-    lib->curl_easy_setopt(call->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)send->body.size);
-    lib->curl_easy_setopt(call->easy, CURLOPT_HTTPHEADER, call->headers);
-    lib->curl_easy_setopt(call->easy, CURLOPT_TIMEOUT_MS, (long)send->timeout_ms);
-    lib->curl_easy_setopt(call->easy, CURLOPT_NOSIGNAL, 1L);
-    lib->curl_easy_setopt(call->easy, CURLOPT_ERRORBUFFER, call->error);
-    lib->curl_easy_setopt(call->easy, CURLOPT_WRITEFUNCTION, on_body);
-    lib->curl_easy_setopt(call->easy, CURLOPT_WRITEDATA, call);
-    lib->curl_easy_setopt(call->easy, CURLOPT_HEADERFUNCTION, on_header);
-    lib->curl_easy_setopt(call->easy, CURLOPT_HEADERDATA, call);
-    lib->curl_easy_setopt(call->easy, CURLOPT_USERAGENT, "headrace/" HEADRACE_VERSION);
+    hr_curl.curl_easy_setopt(call->easy, CURLOPT_URL, send->url);
+    hr_curl.curl_easy_setopt(call->easy, CURLOPT_PROTOCOLS_STR, "http,https");
+    hr_curl.curl_easy_setopt(call->easy, CURLOPT_PRIVATE, call);
+    hr_curl.curl_easy_setopt(call->easy, CURLOPT_POST, 1L);
+    hr_curl.curl_easy_setopt(call->easy, CURLOPT_POSTFIELDS, call->body);
+    hr_curl.curl_easy_setopt(call->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)send->body.size);
+    hr_curl.curl_easy_setopt(call->easy, CURLOPT_HTTPHEADER, call->headers);
+    hr_curl.curl_easy_setopt(call->easy, CURLOPT_TIMEOUT_MS, (long)send->timeout_ms);
+    hr_curl.curl_easy_setopt(call->easy, CURLOPT_NOSIGNAL, 1L);
+    hr_curl.curl_easy_setopt(call->easy, CURLOPT_ERRORBUFFER, call->error);
+    hr_curl.curl_easy_setopt(call->easy, CURLOPT_WRITEFUNCTION, on_body);
+    hr_curl.curl_easy_setopt(call->easy, CURLOPT_WRITEDATA, call);
+    hr_curl.curl_easy_setopt(call->easy, CURLOPT_HEADERFUNCTION, on_header);
+    hr_curl.curl_easy_setopt(call->easy, CURLOPT_HEADERDATA, call);
+    hr_curl.curl_easy_setopt(call->easy, CURLOPT_USERAGENT, "headrace/" HEADRACE_VERSION);
     set_tls(call, send);
-    lib->curl_multi_add_handle(client->multi, call->easy);
+    hr_curl.curl_multi_add_handle(client->multi, call->easy);
     return call;
 }
 

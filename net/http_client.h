@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* HTTP requests over libcurl's multi interface on our loop; the only file family that includes
- * curl.h. The library is loaded by the first client.
+ * curl.h.
  *
  * Life:  new -> (send -> answered | cancel)* -> free.  Thread: loop. */
 #ifndef HR_NET_HTTP_CLIENT_H
@@ -32,7 +32,12 @@ typedef struct hr_http_answered {
     hr_slice body;
 } hr_http_answered;
 
-hr_http_client *hr_http_client_new(hr_loop *loop);
+/* Loads libcurl, which new does by itself otherwise: a missing one is told before anything starts.
+ * Errors: HR_E_UNSUPPORTED. */
+hr_code hr_http_client_load(hr_error *err);
+
+/* Errors: HR_E_UNSUPPORTED (no libcurl). */
+hr_code hr_http_client_new(hr_loop *loop, hr_http_client **out_client, hr_error *err);
 void hr_http_client_free(hr_http_client *take_client); /* cancels what runs */
 
 /* POSTs; answered(data, answer) comes once, later, never from within this call. */

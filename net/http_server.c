@@ -130,7 +130,7 @@ static hr_code start_daemon(hr_http_server *server, const char *cert, const char
     unsigned connections = allowed_connections(server->connections);
     server->peer_max = connections - (connections < 128 ? 1 : connections / 64);
     unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG;
-    server->daemon = MHD_start_daemon(
+    server->daemon = hr_microhttpd.MHD_start_daemon(
         flags | (cert == NULL ? 0U : (unsigned)MHD_USE_TLS), 0, NULL, NULL, hr_http_on_access,
         server, MHD_OPTION_EXTERNAL_LOGGER, say, server, MHD_OPTION_LISTEN_SOCKET, server->fd,
         MHD_OPTION_NOTIFY_CONNECTION, hr_http_on_connection, server, MHD_OPTION_NOTIFY_COMPLETED,
@@ -148,7 +148,10 @@ static hr_code start_daemon(hr_http_server *server, const char *cert, const char
 hr_code hr_http_server_start(hr_http_server *server, hr_error *err) {
     HR_ASSERT(server->daemon == NULL);
     hr_buffer cert = {0}, key = {0};
-    hr_code code = HR_OK;
+    hr_code code = hr_http_server_load(err);
+    if (code != HR_OK) {
+        return code;
+    }
     bool has_tls = server->tls_cert != NULL;
     if (has_tls != (server->tls_key != NULL)) {
         return hr_fail(err, HR_E_CONFIG, 0, "tls needs both cert and key");
@@ -191,12 +194,12 @@ static void resume(hr_http_request *request, int status, struct MHD_Response *ta
     HR_ASSERT(request->response == NULL);
     request->status = status;
     request->response = take_response;
-    MHD_resume_connection(request->connection);
+    hr_microhttpd.MHD_resume_connection(request->connection);
 }
 
 static void resume_stopping(hr_http_request *request) {
     struct MHD_Response *response = hr_http_line(503, "the server is stopping\n");
-    MHD_add_response_header(response, MHD_HTTP_HEADER_CONNECTION, "close");
+    hr_microhttpd.MHD_add_response_header(response, MHD_HTTP_HEADER_CONNECTION, "close");
     resume(request, 503, response);
 }
 
@@ -209,7 +212,7 @@ void hr_http_wake(hr_http_server *server) {
 
 void hr_http_hand_over(hr_http_request *request) {
     hr_http_server *server = request->server;
-    MHD_suspend_connection(request->connection); /* before anybody can resume it */
+    hr_microhttpd.MHD_suspend_connection(request->connection); /* before anybody can resume it */
     request->is_handed = true;
     pthread_mutex_lock(&server->mutex);
     server->handed++;
@@ -291,15 +294,15 @@ void hr_http_answer(hr_http_request *request, int status, const char *const *hea
     }
     struct MHD_Response *response = NULL;
     if (body.size == 0) {
-        response = MHD_create_response_from_buffer(0, NULL, MHD_RESPMEM_PERSISTENT);
+        response = hr_microhttpd.MHD_create_response_from_buffer(0, NULL, MHD_RESPMEM_PERSISTENT);
     } else {
-        response = MHD_create_response_from_buffer_with_free_callback(
+        response = hr_microhttpd.MHD_create_response_from_buffer_with_free_callback(
             body.size, hr_copy_bytes(body.bytes, body.size), hr_free);
     }
     hr_require(response);
     for (size_t i = 0; headers != NULL && headers[i] != NULL; i += 2) {
         HR_ASSERT(headers[i + 1] != NULL);
-        MHD_add_response_header(response, headers[i], headers[i + 1]);
+        hr_microhttpd.MHD_add_response_header(response, headers[i], headers[i + 1]);
     }
     /* A suspended connection cannot end, so microhttpd's reference keeps the request. */
     hr_http_request_unref(request);
@@ -321,7 +324,7 @@ void hr_http_server_stop(hr_http_server *server) {
     if (server == NULL || server->daemon == NULL) {
         return;
     }
-    MHD_quiesce_daemon(server->daemon);
+    hr_microhttpd.MHD_quiesce_daemon(server->daemon);
     pthread_mutex_lock(&server->mutex);
     server->is_stopping = true; /* nothing is handed over from here on */
     hr_http_request *arrived = server->arrived;
@@ -343,7 +346,7 @@ void hr_http_server_stop(hr_http_server *server) {
         resume_stopping(request);
     }
     wait_answered(server);
-    MHD_stop_daemon(server->daemon);
+    hr_microhttpd.MHD_stop_daemon(server->daemon);
     server->daemon = NULL;
     close(server->fd);
     server->fd = -1;

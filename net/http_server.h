@@ -26,6 +26,10 @@ typedef struct hr_http_options {
 /* Called on the loop thread. */
 typedef void hr_http_handler(void *data, hr_http_request *request);
 
+/* Loads libmicrohttpd, which start does by itself otherwise: a missing one is told before anything
+ * starts. Errors: HR_E_UNSUPPORTED.  Thread: any. */
+hr_code hr_http_server_load(hr_error *err);
+
 hr_http_server *hr_http_server_new(hr_loop *loop, const hr_http_options *options);
 
 /* A path ("/hooks/uploads", exact, no query) and its handler. body_max: bytes; a larger body is
@@ -35,7 +39,8 @@ hr_http_server *hr_http_server_new(hr_loop *loop, const hr_http_options *options
 hr_code hr_http_route(hr_http_server *server, const char *path, size_t body_max,
                       size_t oversize_head, hr_http_handler *handler, void *data, hr_error *err);
 
-/* Binds and serves. Errors: HR_E_IO with "listen on 127.0.0.1:7080: address already in use". */
+/* Binds and serves. Errors: HR_E_IO with "listen on 127.0.0.1:7080: address already in use",
+ * HR_E_UNSUPPORTED (no libmicrohttpd). */
 hr_code hr_http_server_start(hr_http_server *server, hr_error *err);
 
 /* The bound port. */

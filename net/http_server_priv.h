@@ -5,8 +5,8 @@
 
 #include "core/buffer.h"
 #include "net/http_server.h"
+#include "net/http_server_library.h"
 
-#include <microhttpd.h>
 #include <pthread.h>
 #include <stdatomic.h>
 

@@ -7,12 +7,14 @@
 #include <strings.h>
 
 struct MHD_Response *hr_http_line(int status, const char *text) {
-    struct MHD_Response *response = MHD_create_response_from_buffer_with_free_callback(
-        strlen(text), hr_copy_text(text), hr_free);
+    struct MHD_Response *response =
+        hr_microhttpd.MHD_create_response_from_buffer_with_free_callback(
+            strlen(text), hr_copy_text(text), hr_free);
     hr_require(response);
-    MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, "text/plain; charset=utf-8");
+    hr_microhttpd.MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE,
+                                          "text/plain; charset=utf-8");
     if (status == 503) {
-        MHD_add_response_header(response, MHD_HTTP_HEADER_RETRY_AFTER, "5");
+        hr_microhttpd.MHD_add_response_header(response, MHD_HTTP_HEADER_RETRY_AFTER, "5");
     }
     return response;
 }
@@ -28,7 +30,7 @@ void hr_http_request_unref(hr_http_request *request) {
         return;
     }
     if (request->response != NULL) {
-        MHD_destroy_response(request->response);
+        hr_microhttpd.MHD_destroy_response(request->response);
     }
     hr_buffer_fini(&request->body);
     hr_buffer_fini(&request->text);
@@ -150,20 +152,21 @@ static hr_http_request *begin(hr_http_server *server, struct MHD_Connection *con
     hr_buffer_room(&request->text, 1024); /* enough for most */
     request->method = keep_text(request, method, strlen(method));
     request->path = keep_text(request, url, strlen(url));
-    MHD_get_connection_values_n(connection, MHD_HEADER_KIND, keep_pair, request);
+    hr_microhttpd.MHD_get_connection_values_n(connection, MHD_HEADER_KIND, keep_pair, request);
     request->header_count = request->pair_count;
-    MHD_get_connection_values_n(connection, MHD_GET_ARGUMENT_KIND, keep_pair, request);
+    hr_microhttpd.MHD_get_connection_values_n(connection, MHD_GET_ARGUMENT_KIND, keep_pair,
+                                              request);
     return request;
 }
 
 static enum MHD_Result answer_verdict(hr_http_request *request) {
     struct MHD_Response *response = hr_http_line(request->verdict, request->verdict_text);
     if (request->verdict == 400) { /* where the next request begins is not sure */
-        MHD_add_response_header(response, MHD_HTTP_HEADER_CONNECTION, "close");
+        hr_microhttpd.MHD_add_response_header(response, MHD_HTTP_HEADER_CONNECTION, "close");
     }
     enum MHD_Result result =
-        MHD_queue_response(request->connection, (unsigned)request->verdict, response);
-    MHD_destroy_response(response);
+        hr_microhttpd.MHD_queue_response(request->connection, (unsigned)request->verdict, response);
+    hr_microhttpd.MHD_destroy_response(response);
     return result;
 }
 
@@ -219,7 +222,8 @@ enum MHD_Result hr_http_on_access(void *data, struct MHD_Connection *connection,
         return answer_verdict(request);
     }
     if (request->response != NULL) { /* resumed with its answer */
-        return MHD_queue_response(connection, (unsigned)request->status, request->response);
+        return hr_microhttpd.MHD_queue_response(connection, (unsigned)request->status,
+                                                request->response);
     }
     HR_ASSERT(!request->is_handed);
     hr_http_expect(request, HR_HTTP_WAIT_NONE);

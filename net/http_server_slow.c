@@ -71,7 +71,7 @@ void hr_http_on_connection(void *data, struct MHD_Connection *connection, void *
     peer *self = *context;
     if (what == MHD_CONNECTION_NOTIFY_STARTED) {
         const union MHD_ConnectionInfo *info =
-            MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+            hr_microhttpd.MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
         self = hr_alloc(sizeof *self);
         self->fd = info->connect_fd;
         atomic_init(&self->deadline_ns, after(header_s(server)));
@@ -93,8 +93,8 @@ void hr_http_on_connection(void *data, struct MHD_Connection *connection, void *
 }
 
 static peer *peer_of(const hr_http_request *request) {
-    const union MHD_ConnectionInfo *info =
-        MHD_get_connection_info(request->connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+    const union MHD_ConnectionInfo *info = hr_microhttpd.MHD_get_connection_info(
+        request->connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
     return info->socket_context;
 }
 

@@ -33,14 +33,14 @@ struct hr_kafka {
 };
 
 int hr_kafka_version(void) {
-    return rd_kafka_version();
+    return hr_rdkafka.rd_kafka_version();
 }
 
 /* ---- the assignment ---- */
 
 static void drop_slots(hr_kafka *self) {
     for (size_t i = 0; i < self->slot_count; i++) {
-        rd_kafka_queue_destroy(self->slots[i].queue);
+        hr_rdkafka.rd_kafka_queue_destroy(self->slots[i].queue);
         hr_free(self->slots[i].topic);
     }
     hr_free(self->slots);
@@ -50,7 +50,7 @@ static void drop_slots(hr_kafka *self) {
 
 static void wake_on(const hr_kafka *self, rd_kafka_queue_t *queue) {
     static const uint64_t one = 1;
-    rd_kafka_queue_io_event_enable(queue, self->wake_fd, &one, sizeof one);
+    hr_rdkafka.rd_kafka_queue_io_event_enable(queue, self->wake_fd, &one, sizeof one);
 }
 
 /* Its own queue before the fetching starts, so that nothing goes to the shared one. */
@@ -63,9 +63,9 @@ static void make_slots(hr_kafka *self, const hr_kafka_place *places, size_t coun
         s->topic = hr_copy_text(places[i].topic);
         s->partition = places[i].partition;
         s->next = places[i].offset;
-        s->queue = rd_kafka_queue_get_partition(self->rk, s->topic, s->partition);
+        s->queue = hr_rdkafka.rd_kafka_queue_get_partition(self->rk, s->topic, s->partition);
         HR_ASSERT(s->queue != NULL);
-        rd_kafka_queue_forward(s->queue, NULL);
+        hr_rdkafka.rd_kafka_queue_forward(s->queue, NULL);
         wake_on(self, s->queue);
     }
 }
@@ -73,16 +73,17 @@ static void make_slots(hr_kafka *self, const hr_kafka_place *places, size_t coun
 /* Reads every slot from its next offset. */
 static void assign_slots(hr_kafka *self) {
     rd_kafka_topic_partition_list_t *list =
-        rd_kafka_topic_partition_list_new((int)self->slot_count);
+        hr_rdkafka.rd_kafka_topic_partition_list_new((int)self->slot_count);
     for (size_t i = 0; i < self->slot_count; i++) {
         const slot *s = &self->slots[i];
-        rd_kafka_topic_partition_list_add(list, s->topic, s->partition)->offset = s->next;
+        hr_rdkafka.rd_kafka_topic_partition_list_add(list, s->topic, s->partition)->offset =
+            s->next;
     }
-    rd_kafka_resp_err_t code = rd_kafka_assign(self->rk, list);
+    rd_kafka_resp_err_t code = hr_rdkafka.rd_kafka_assign(self->rk, list);
     if (code != RD_KAFKA_RESP_ERR_NO_ERROR) {
-        hr_log(HR_LOG_ERROR, self->name, "assign: %s", rd_kafka_err2str(code));
+        hr_log(HR_LOG_ERROR, self->name, "assign: %s", hr_rdkafka.rd_kafka_err2str(code));
     }
-    rd_kafka_topic_partition_list_destroy(list);
+    hr_rdkafka.rd_kafka_topic_partition_list_destroy(list);
 }
 
 static void note_of(const rd_kafka_topic_partition_t *at, char *out_note) {
@@ -122,12 +123,13 @@ static bool commit_starts(hr_kafka *self, const hr_kafka_place *places, size_t c
 static bool take_over(hr_kafka *self, rd_kafka_topic_partition_list_t *list) {
     size_t count = (size_t)list->cnt;
     if (count > 0) {
-        rd_kafka_resp_err_t code = rd_kafka_committed(self->rk, list, COMMITTED_WAIT_MS);
+        rd_kafka_resp_err_t code = hr_rdkafka.rd_kafka_committed(self->rk, list, COMMITTED_WAIT_MS);
         for (int i = 0; code == RD_KAFKA_RESP_ERR_NO_ERROR && i < list->cnt; i++) {
             code = list->elems[i].err;
         }
         if (code != RD_KAFKA_RESP_ERR_NO_ERROR) {
-            self->callbacks.trouble(self->callbacks.data, HR_KAFKA_OTHER, rd_kafka_err2str(code));
+            self->callbacks.trouble(self->callbacks.data, HR_KAFKA_OTHER,
+                                    hr_rdkafka.rd_kafka_err2str(code));
             return false;
         }
     }
@@ -163,11 +165,11 @@ static void on_rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t code,
         self->is_rejoining = true;
     } else if (!self->is_closing) {
         if (code != RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS) {
-            hr_log(HR_LOG_ERROR, self->name, "rebalance: %s", rd_kafka_err2str(code));
+            hr_log(HR_LOG_ERROR, self->name, "rebalance: %s", hr_rdkafka.rd_kafka_err2str(code));
         }
-        self->callbacks.revoked(self->callbacks.data, rd_kafka_assignment_lost(rk) != 0);
+        self->callbacks.revoked(self->callbacks.data, hr_rdkafka.rd_kafka_assignment_lost(rk) != 0);
     }
-    rd_kafka_assign(rk, NULL);
+    hr_rdkafka.rd_kafka_assign(rk, NULL);
     drop_slots(self);
 }
 
@@ -178,7 +180,7 @@ static void on_error(rd_kafka_t *rk, int code, const char *text, void *opaque) {
     hr_kafka_trouble kind = HR_KAFKA_OTHER;
     char fatal[300];
     if (code == RD_KAFKA_RESP_ERR__FATAL) {
-        rd_kafka_fatal_error(rk, fatal, sizeof fatal);
+        hr_rdkafka.rd_kafka_fatal_error(rk, fatal, sizeof fatal);
         text = fatal;
         kind = HR_KAFKA_FATAL;
     } else if (code == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN) {
@@ -202,7 +204,7 @@ static void on_error(rd_kafka_t *rk, int code, const char *text, void *opaque) {
 
 /* On any of librdkafka's threads. */
 static void on_log(const rd_kafka_t *rk, int level, const char *facility, const char *text) {
-    const hr_kafka *self = rd_kafka_opaque(rk);
+    const hr_kafka *self = hr_rdkafka.rd_kafka_opaque(rk);
     hr_log(level <= 2 ? HR_LOG_ERROR : HR_LOG_DEBUG, self->name, "librdkafka %s: %s", facility,
            text);
 }
@@ -214,7 +216,7 @@ static void on_committed(rd_kafka_t *rk, rd_kafka_resp_err_t code,
     (void)list;
     if (code != RD_KAFKA_RESP_ERR_NO_ERROR && code != RD_KAFKA_RESP_ERR__NO_OFFSET) {
         hr_log(HR_LOG_WARN, self->name, "the group's offsets were not committed: %s",
-               rd_kafka_err2str(code));
+               hr_rdkafka.rd_kafka_err2str(code));
     }
 }
 
@@ -225,8 +227,8 @@ hr_code hr_kafka_set_all(rd_kafka_conf_t *conf, const hr_kafka_setting *settings
     char why[HR_ERROR_TEXT_BYTES / 2];
     for (size_t i = 0; i < count; i++) {
         if (settings[i].value != NULL &&
-            rd_kafka_conf_set(conf, settings[i].name, settings[i].value, why, sizeof why) !=
-                RD_KAFKA_CONF_OK) {
+            hr_rdkafka.rd_kafka_conf_set(conf, settings[i].name, settings[i].value, why,
+                                         sizeof why) != RD_KAFKA_CONF_OK) {
             return hr_fail(err, HR_E_CONFIG, 0, "%s: %s", settings[i].name, why);
         }
     }
@@ -283,7 +285,7 @@ static hr_code configure(rd_kafka_conf_t *conf, const hr_kafka_options *options,
 static void release(hr_kafka *self) {
     drop_slots(self);
     if (self->topics != NULL) {
-        rd_kafka_topic_partition_list_destroy(self->topics);
+        hr_rdkafka.rd_kafka_topic_partition_list_destroy(self->topics);
     }
     hr_free(self->headers);
     hr_free(self->name);
@@ -293,6 +295,9 @@ static void release(hr_kafka *self) {
 hr_code hr_kafka_new(const hr_kafka_options *options, const hr_kafka_callbacks *callbacks,
                      hr_kafka **out_client, hr_error *err) {
     HR_ASSERT(options->brokers != NULL && options->group != NULL && options->topic_count > 0);
+    if (hr_kafka_load(err) != HR_OK) {
+        return HR_E_UNSUPPORTED;
+    }
     hr_kafka *self = hr_alloc(sizeof *self);
     self->callbacks = *callbacks;
     /* until librdkafka names one: it says nothing of a peer that only hangs up */
@@ -300,37 +305,38 @@ hr_code hr_kafka_new(const hr_kafka_options *options, const hr_kafka_callbacks *
              options->brokers, options->has_tls ? "" : " (a listener with TLS? then write `tls:`)");
     self->name = hr_copy_text(options->name);
     self->wake_fd = options->wake_fd;
-    rd_kafka_conf_t *conf = rd_kafka_conf_new();
+    rd_kafka_conf_t *conf = hr_rdkafka.rd_kafka_conf_new();
     hr_code code = configure(conf, options, err);
     if (code != HR_OK) {
-        rd_kafka_conf_destroy(conf);
+        hr_rdkafka.rd_kafka_conf_destroy(conf);
         release(self);
         return code;
     }
-    rd_kafka_conf_set_opaque(conf, self);
-    rd_kafka_conf_set_log_cb(conf, on_log);
-    rd_kafka_conf_set_error_cb(conf, on_error);
-    rd_kafka_conf_set_rebalance_cb(conf, on_rebalance);
-    rd_kafka_conf_set_offset_commit_cb(conf, on_committed);
+    hr_rdkafka.rd_kafka_conf_set_opaque(conf, self);
+    hr_rdkafka.rd_kafka_conf_set_log_cb(conf, on_log);
+    hr_rdkafka.rd_kafka_conf_set_error_cb(conf, on_error);
+    hr_rdkafka.rd_kafka_conf_set_rebalance_cb(conf, on_rebalance);
+    hr_rdkafka.rd_kafka_conf_set_offset_commit_cb(conf, on_committed);
     char why[HR_ERROR_TEXT_BYTES / 2];
-    self->rk = rd_kafka_new(RD_KAFKA_CONSUMER, conf, why, sizeof why);
+    self->rk = hr_rdkafka.rd_kafka_new(RD_KAFKA_CONSUMER, conf, why, sizeof why);
     if (self->rk == NULL) {
-        rd_kafka_conf_destroy(conf);
+        hr_rdkafka.rd_kafka_conf_destroy(conf);
         release(self);
         return hr_fail(err, HR_E_CONFIG, 0, "%s", why);
     }
-    rd_kafka_poll_set_consumer(self->rk);
-    self->control = rd_kafka_queue_get_consumer(self->rk);
+    hr_rdkafka.rd_kafka_poll_set_consumer(self->rk);
+    self->control = hr_rdkafka.rd_kafka_queue_get_consumer(self->rk);
     wake_on(self, self->control);
-    self->topics = rd_kafka_topic_partition_list_new((int)options->topic_count);
+    self->topics = hr_rdkafka.rd_kafka_topic_partition_list_new((int)options->topic_count);
     for (size_t i = 0; i < options->topic_count; i++) {
-        rd_kafka_topic_partition_list_add(self->topics, options->topics[i], RD_KAFKA_PARTITION_UA);
+        hr_rdkafka.rd_kafka_topic_partition_list_add(self->topics, options->topics[i],
+                                                     RD_KAFKA_PARTITION_UA);
     }
-    rd_kafka_resp_err_t failed = rd_kafka_subscribe(self->rk, self->topics);
+    rd_kafka_resp_err_t failed = hr_rdkafka.rd_kafka_subscribe(self->rk, self->topics);
     if (failed != RD_KAFKA_RESP_ERR_NO_ERROR) {
-        hr_fail(err, HR_E_CONFIG, 0, "topics: %s", rd_kafka_err2str(failed));
-        rd_kafka_queue_destroy(self->control);
-        rd_kafka_destroy_flags(self->rk, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
+        hr_fail(err, HR_E_CONFIG, 0, "topics: %s", hr_rdkafka.rd_kafka_err2str(failed));
+        hr_rdkafka.rd_kafka_queue_destroy(self->control);
+        hr_rdkafka.rd_kafka_destroy_flags(self->rk, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
         release(self);
         return HR_E_CONFIG;
     }
@@ -344,25 +350,25 @@ bool hr_kafka_close(hr_kafka *take_client, int timeout_ms) {
         self->callbacks.revoked(self->callbacks.data, false);
     }
     self->is_closing = true;
-    rd_kafka_assign(self->rk, NULL);
+    hr_rdkafka.rd_kafka_assign(self->rk, NULL);
     drop_slots(self);
-    rd_kafka_queue_t *queue = rd_kafka_queue_new(self->rk);
-    rd_kafka_error_t *failed = rd_kafka_consumer_close_queue(self->rk, queue);
+    rd_kafka_queue_t *queue = hr_rdkafka.rd_kafka_queue_new(self->rk);
+    rd_kafka_error_t *failed = hr_rdkafka.rd_kafka_consumer_close_queue(self->rk, queue);
     bool is_closed = failed != NULL; /* fatal: there is nothing left to close */
-    rd_kafka_error_destroy(failed);
+    hr_rdkafka.rd_kafka_error_destroy(failed);
     for (int waited = 0; !is_closed && waited < timeout_ms; waited += 50) {
-        ssize_t count = rd_kafka_consume_batch_queue(queue, 50, self->taken, TAKE_MAX);
+        ssize_t count = hr_rdkafka.rd_kafka_consume_batch_queue(queue, 50, self->taken, TAKE_MAX);
         for (ssize_t i = 0; i < count; i++) {
-            rd_kafka_message_destroy(self->taken[i]);
+            hr_rdkafka.rd_kafka_message_destroy(self->taken[i]);
         }
-        is_closed = rd_kafka_consumer_closed(self->rk) != 0;
+        is_closed = hr_rdkafka.rd_kafka_consumer_closed(self->rk) != 0;
     }
     if (!is_closed) {
         return false;
     }
-    rd_kafka_queue_destroy(queue);
-    rd_kafka_queue_destroy(self->control);
-    rd_kafka_destroy_flags(self->rk, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
+    hr_rdkafka.rd_kafka_queue_destroy(queue);
+    hr_rdkafka.rd_kafka_queue_destroy(self->control);
+    hr_rdkafka.rd_kafka_destroy_flags(self->rk, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
     release(self);
     return true;
 }
@@ -371,13 +377,14 @@ bool hr_kafka_close(hr_kafka *take_client, int timeout_ms) {
 
 static void on_record_error(hr_kafka *self, const rd_kafka_message_t *message) {
     if (message->err != RD_KAFKA_RESP_ERR__PARTITION_EOF) {
-        on_error(self->rk, message->err, rd_kafka_message_errstr(message), self);
+        on_error(self->rk, message->err, message->payload, self);
     }
 }
 
 void hr_kafka_serve(hr_kafka *self) {
     for (;;) {
-        ssize_t count = rd_kafka_consume_batch_queue(self->control, 0, self->taken, TAKE_MAX);
+        ssize_t count =
+            hr_rdkafka.rd_kafka_consume_batch_queue(self->control, 0, self->taken, TAKE_MAX);
         for (ssize_t i = 0; i < count; i++) {
             rd_kafka_message_t *message = self->taken[i];
             /* Records come on the slots' own queues; one here is read again after a restart. */
@@ -387,7 +394,7 @@ void hr_kafka_serve(hr_kafka *self) {
                 hr_log(HR_LOG_ERROR, self->name, "a record of no slot, offset %lld",
                        (long long)message->offset);
             }
-            rd_kafka_message_destroy(message);
+            hr_rdkafka.rd_kafka_message_destroy(message);
         }
         if (count <= 0) {
             break;
@@ -395,21 +402,21 @@ void hr_kafka_serve(hr_kafka *self) {
     }
     if (self->is_rejoining) {
         self->is_rejoining = false;
-        rd_kafka_unsubscribe(self->rk);
-        rd_kafka_subscribe(self->rk, self->topics);
+        hr_rdkafka.rd_kafka_unsubscribe(self->rk);
+        hr_rdkafka.rd_kafka_subscribe(self->rk, self->topics);
     }
 }
 
 static size_t read_headers(hr_kafka *self, const rd_kafka_message_t *message) {
     rd_kafka_headers_t *headers = NULL;
-    if (rd_kafka_message_headers(message, &headers) != RD_KAFKA_RESP_ERR_NO_ERROR) {
+    if (hr_rdkafka.rd_kafka_message_headers(message, &headers) != RD_KAFKA_RESP_ERR_NO_ERROR) {
         return 0;
     }
     size_t count = 0;
     const char *name;
     const void *value;
     size_t size;
-    while (rd_kafka_header_get_all(headers, count, &name, &value, &size) ==
+    while (hr_rdkafka.rd_kafka_header_get_all(headers, count, &name, &value, &size) ==
            RD_KAFKA_RESP_ERR_NO_ERROR) {
         if (count == self->header_capacity) {
             self->header_capacity = self->header_capacity == 0 ? 32 : self->header_capacity * 2;
@@ -426,8 +433,8 @@ static size_t read_headers(hr_kafka *self, const rd_kafka_message_t *message) {
 static void recover(hr_kafka *self, uint32_t index) {
     slot *s = &self->slots[index];
     int64_t low = 0, high = 0, wanted = s->next;
-    if (rd_kafka_query_watermark_offsets(self->rk, s->topic, s->partition, &low, &high,
-                                         LOST_WAIT_MS) == RD_KAFKA_RESP_ERR_NO_ERROR) {
+    if (hr_rdkafka.rd_kafka_query_watermark_offsets(self->rk, s->topic, s->partition, &low, &high,
+                                                    LOST_WAIT_MS) == RD_KAFKA_RESP_ERR_NO_ERROR) {
         int64_t offset = wanted < low ? low : high;
         if (!self->callbacks.lost(self->callbacks.data, index, wanted, offset)) {
             self->is_rejoining = true;
@@ -442,7 +449,7 @@ uint32_t hr_kafka_take(hr_kafka *self, uint32_t index, uint32_t max,
                        void (*each)(void *data, const hr_kafka_record *record), void *data) {
     HR_ASSERT(index < self->slot_count && max > 0 && max <= TAKE_MAX);
     slot *s = &self->slots[index];
-    ssize_t count = rd_kafka_consume_batch_queue(s->queue, 0, self->taken, max);
+    ssize_t count = hr_rdkafka.rd_kafka_consume_batch_queue(s->queue, 0, self->taken, max);
     uint32_t given = 0;
     bool is_lost = false;
     for (ssize_t i = 0; i < count; i++) {
@@ -454,7 +461,8 @@ uint32_t hr_kafka_take(hr_kafka *self, uint32_t index, uint32_t max,
             on_record_error(self, message);
         } else {
             hr_kafka_record record = {.offset = message->offset,
-                                      .time_ms = rd_kafka_message_timestamp(message, NULL),
+                                      .time_ms =
+                                          hr_rdkafka.rd_kafka_message_timestamp(message, NULL),
                                       .key = hr_slice_of(message->key, message->key_len),
                                       .value = hr_slice_of(message->payload, message->len),
                                       .has_key = message->key != NULL,
@@ -465,7 +473,7 @@ uint32_t hr_kafka_take(hr_kafka *self, uint32_t index, uint32_t max,
             each(data, &record);
             given++;
         }
-        rd_kafka_message_destroy(message);
+        hr_rdkafka.rd_kafka_message_destroy(message);
     }
     if (is_lost) {
         recover(self, index);
@@ -480,22 +488,22 @@ hr_code hr_kafka_resolve(hr_kafka *self, const char *topic, int32_t partition, i
     rd_kafka_resp_err_t code;
     int64_t found = RD_KAFKA_OFFSET_END;
     if (start >= 0) {
-        rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
-        rd_kafka_topic_partition_list_add(list, topic, partition)->offset = start;
-        code = rd_kafka_offsets_for_times(self->rk, list, timeout_ms);
+        rd_kafka_topic_partition_list_t *list = hr_rdkafka.rd_kafka_topic_partition_list_new(1);
+        hr_rdkafka.rd_kafka_topic_partition_list_add(list, topic, partition)->offset = start;
+        code = hr_rdkafka.rd_kafka_offsets_for_times(self->rk, list, timeout_ms);
         code = code == RD_KAFKA_RESP_ERR_NO_ERROR ? list->elems[0].err : code;
         found = list->elems[0].offset;
-        rd_kafka_topic_partition_list_destroy(list);
+        hr_rdkafka.rd_kafka_topic_partition_list_destroy(list);
         if (code != RD_KAFKA_RESP_ERR_NO_ERROR) {
-            return hr_fail(err, HR_E_PEER_DOWN, code, "%s", rd_kafka_err2str(code));
+            return hr_fail(err, HR_E_PEER_DOWN, code, "%s", hr_rdkafka.rd_kafka_err2str(code));
         }
     }
     if (start < 0 || found < 0) { /* a time after the newest record: the end */
         int64_t low = 0, high = 0;
-        code =
-            rd_kafka_query_watermark_offsets(self->rk, topic, partition, &low, &high, timeout_ms);
+        code = hr_rdkafka.rd_kafka_query_watermark_offsets(self->rk, topic, partition, &low, &high,
+                                                           timeout_ms);
         if (code != RD_KAFKA_RESP_ERR_NO_ERROR) {
-            return hr_fail(err, HR_E_PEER_DOWN, code, "%s", rd_kafka_err2str(code));
+            return hr_fail(err, HR_E_PEER_DOWN, code, "%s", hr_rdkafka.rd_kafka_err2str(code));
         }
         found = start == HR_KAFKA_EARLIEST ? low : high;
     }
@@ -507,71 +515,74 @@ int64_t hr_kafka_end(hr_kafka *self, uint32_t index) {
     HR_ASSERT(index < self->slot_count);
     int64_t low = -1, high = -1;
     const slot *s = &self->slots[index];
-    rd_kafka_get_watermark_offsets(self->rk, s->topic, s->partition, &low, &high);
+    hr_rdkafka.rd_kafka_get_watermark_offsets(self->rk, s->topic, s->partition, &low, &high);
     return high;
 }
 
 hr_code hr_kafka_noted(hr_kafka *self, const char *topic, int32_t partition, int timeout_ms,
                        char out_note[HR_KAFKA_NOTE_BYTES], hr_error *err) {
-    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
-    rd_kafka_topic_partition_list_add(list, topic, partition);
-    rd_kafka_resp_err_t code = rd_kafka_committed(self->rk, list, timeout_ms);
+    rd_kafka_topic_partition_list_t *list = hr_rdkafka.rd_kafka_topic_partition_list_new(1);
+    hr_rdkafka.rd_kafka_topic_partition_list_add(list, topic, partition);
+    rd_kafka_resp_err_t code = hr_rdkafka.rd_kafka_committed(self->rk, list, timeout_ms);
     code = code == RD_KAFKA_RESP_ERR_NO_ERROR ? list->elems[0].err : code;
     note_of(&list->elems[0], out_note);
-    rd_kafka_topic_partition_list_destroy(list);
+    hr_rdkafka.rd_kafka_topic_partition_list_destroy(list);
     return code == RD_KAFKA_RESP_ERR_NO_ERROR
                ? HR_OK
-               : hr_fail(err, HR_E_PEER_DOWN, code, "%s", rd_kafka_err2str(code));
+               : hr_fail(err, HR_E_PEER_DOWN, code, "%s", hr_rdkafka.rd_kafka_err2str(code));
 }
 
 hr_code hr_kafka_width(hr_kafka *self, const char *topic, int timeout_ms, int32_t *out_count,
                        hr_error *err) {
-    rd_kafka_topic_t *handle = rd_kafka_topic_new(self->rk, topic, NULL);
+    rd_kafka_topic_t *handle = hr_rdkafka.rd_kafka_topic_new(self->rk, topic, NULL);
     const struct rd_kafka_metadata *metadata = NULL;
-    rd_kafka_resp_err_t code = rd_kafka_metadata(self->rk, 0, handle, &metadata, timeout_ms);
+    rd_kafka_resp_err_t code =
+        hr_rdkafka.rd_kafka_metadata(self->rk, 0, handle, &metadata, timeout_ms);
     if (code == RD_KAFKA_RESP_ERR_NO_ERROR) {
         code = metadata->topic_cnt == 1 ? metadata->topics[0].err
                                         : RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
         *out_count = metadata->topic_cnt == 1 ? metadata->topics[0].partition_cnt : 0;
-        rd_kafka_metadata_destroy(metadata);
+        hr_rdkafka.rd_kafka_metadata_destroy(metadata);
     }
-    rd_kafka_topic_destroy(handle);
+    hr_rdkafka.rd_kafka_topic_destroy(handle);
     return code == RD_KAFKA_RESP_ERR_NO_ERROR
                ? HR_OK
-               : hr_fail(err, HR_E_PEER_DOWN, code, "%s", rd_kafka_err2str(code));
+               : hr_fail(err, HR_E_PEER_DOWN, code, "%s", hr_rdkafka.rd_kafka_err2str(code));
 }
 
 hr_code hr_kafka_commit(hr_kafka *self, const uint32_t *slots, const int64_t *offsets,
                         const char *const *notes, size_t count, int wait_ms, hr_error *err) {
-    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new((int)count);
+    rd_kafka_topic_partition_list_t *list =
+        hr_rdkafka.rd_kafka_topic_partition_list_new((int)count);
     for (size_t i = 0; i < count; i++) {
         HR_ASSERT(slots[i] < self->slot_count && offsets[i] >= 0);
         const slot *s = &self->slots[slots[i]];
         rd_kafka_topic_partition_t *at =
-            rd_kafka_topic_partition_list_add(list, s->topic, s->partition);
+            hr_rdkafka.rd_kafka_topic_partition_list_add(list, s->topic, s->partition);
         at->offset = offsets[i];
         at->metadata_size = strlen(notes[i]);
         at->metadata = hr_copy_text(notes[i]); /* the list frees it */
     }
     rd_kafka_resp_err_t code;
     if (wait_ms == 0) {
-        code = rd_kafka_commit(self->rk, list, 1);
+        code = hr_rdkafka.rd_kafka_commit(self->rk, list, 1);
     } else {
-        rd_kafka_queue_t *queue = rd_kafka_queue_new(self->rk);
-        code = rd_kafka_commit_queue(self->rk, list, queue, NULL, NULL);
+        rd_kafka_queue_t *queue = hr_rdkafka.rd_kafka_queue_new(self->rk);
+        code = hr_rdkafka.rd_kafka_commit_queue(self->rk, list, queue, NULL, NULL);
         if (code == RD_KAFKA_RESP_ERR_NO_ERROR) {
-            rd_kafka_event_t *event = rd_kafka_queue_poll(queue, wait_ms);
-            code = event == NULL ? RD_KAFKA_RESP_ERR__TIMED_OUT : rd_kafka_event_error(event);
+            rd_kafka_event_t *event = hr_rdkafka.rd_kafka_queue_poll(queue, wait_ms);
+            code = event == NULL ? RD_KAFKA_RESP_ERR__TIMED_OUT
+                                 : hr_rdkafka.rd_kafka_event_error(event);
             if (event != NULL) {
-                rd_kafka_event_destroy(event);
+                hr_rdkafka.rd_kafka_event_destroy(event);
             }
         }
-        rd_kafka_queue_destroy(queue);
+        hr_rdkafka.rd_kafka_queue_destroy(queue);
     }
-    rd_kafka_topic_partition_list_destroy(list);
+    hr_rdkafka.rd_kafka_topic_partition_list_destroy(list);
     return code == RD_KAFKA_RESP_ERR_NO_ERROR
                ? HR_OK
-               : hr_fail(err, HR_E_PEER_REFUSED, code, "%s", rd_kafka_err2str(code));
+               : hr_fail(err, HR_E_PEER_REFUSED, code, "%s", hr_rdkafka.rd_kafka_err2str(code));
 }
 
 void hr_kafka_rejoin(hr_kafka *self) {
@@ -580,19 +591,19 @@ void hr_kafka_rejoin(hr_kafka *self) {
 
 bool hr_kafka_probe(hr_kafka *self, int timeout_ms) {
     const struct rd_kafka_metadata *metadata = NULL;
-    bool is_up =
-        rd_kafka_metadata(self->rk, 0, NULL, &metadata, timeout_ms) == RD_KAFKA_RESP_ERR_NO_ERROR;
+    bool is_up = hr_rdkafka.rd_kafka_metadata(self->rk, 0, NULL, &metadata, timeout_ms) ==
+                 RD_KAFKA_RESP_ERR_NO_ERROR;
     if (is_up) {
-        rd_kafka_metadata_destroy(metadata);
+        hr_rdkafka.rd_kafka_metadata_destroy(metadata);
     }
     return is_up;
 }
 
 char *hr_kafka_cluster(hr_kafka *self, int timeout_ms) {
-    char *id = rd_kafka_clusterid(self->rk, timeout_ms);
+    char *id = hr_rdkafka.rd_kafka_clusterid(self->rk, timeout_ms);
     char *copy = hr_copy_text(id);
     if (id != NULL) {
-        rd_kafka_mem_free(self->rk, id);
+        hr_rdkafka.rd_kafka_mem_free(self->rk, id);
     }
     return copy;
 }

@@ -86,8 +86,12 @@ typedef struct hr_kafka_options {
     int wake_fd; /* an eventfd: becomes readable when serve or take have something to do */
 } hr_kafka_options;
 
+/* Loads librdkafka, which clients do by themselves otherwise: a missing one is told before anything
+ * starts. Errors: HR_E_UNSUPPORTED.  Thread: any. */
+hr_code hr_kafka_load(hr_error *err);
+
 /* Checks all settings and joins the group in the background; a broker that is down is told by
- * trouble(). Errors: HR_E_CONFIG with librdkafka's words. */
+ * trouble(). Errors: HR_E_CONFIG with librdkafka's words, HR_E_UNSUPPORTED without it. */
 hr_code hr_kafka_new(const hr_kafka_options *options, const hr_kafka_callbacks *callbacks,
                      hr_kafka **out_client, hr_error *err);
 
@@ -135,7 +139,7 @@ char *hr_kafka_cluster(hr_kafka *self, int timeout_ms);
  * now. false: librdkafka did not finish in time; the client is then leaked, not freed. */
 bool hr_kafka_close(hr_kafka *take_client, int timeout_ms);
 
-/* The version of librdkafka: 0x020002ff is 2.0.2. */
+/* The version of librdkafka, which a client has loaded: 0x020002ff is 2.0.2. */
 int hr_kafka_version(void);
 
 #endif

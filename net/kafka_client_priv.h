@@ -4,8 +4,7 @@
 #define HR_NET_KAFKA_CLIENT_PRIV_H
 
 #include "net/kafka_client.h"
-
-#include <librdkafka/rdkafka.h>
+#include "net/kafka_client_library.h"
 
 /* Sets what is not NULL. Errors: HR_E_CONFIG with the name and librdkafka's words. */
 hr_code hr_kafka_set_all(rd_kafka_conf_t *conf, const hr_kafka_setting *settings, size_t count,

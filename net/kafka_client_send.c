@@ -45,26 +45,26 @@ static void say_up(hr_kafka_sender *self) {
 
 static hr_code make_producer(hr_kafka_sender *self, hr_error *err) {
     char why[HR_ERROR_TEXT_BYTES / 2];
-    rd_kafka_conf_t *conf = rd_kafka_conf_dup(self->conf);
-    self->rk = rd_kafka_new(RD_KAFKA_PRODUCER, conf, why, sizeof why);
+    rd_kafka_conf_t *conf = hr_rdkafka.rd_kafka_conf_dup(self->conf);
+    self->rk = hr_rdkafka.rd_kafka_new(RD_KAFKA_PRODUCER, conf, why, sizeof why);
     if (self->rk == NULL) {
-        rd_kafka_conf_destroy(conf);
+        hr_rdkafka.rd_kafka_conf_destroy(conf);
         return hr_fail(err, HR_E_CONFIG, 0, "%s", why);
     }
-    self->rkt = rd_kafka_topic_new(self->rk, self->topic, NULL);
+    self->rkt = hr_rdkafka.rd_kafka_topic_new(self->rk, self->topic, NULL);
     HR_ASSERT(self->rkt != NULL);
-    self->events = rd_kafka_queue_get_main(self->rk);
+    self->events = hr_rdkafka.rd_kafka_queue_get_main(self->rk);
     const uint64_t one = 1;
-    rd_kafka_queue_io_event_enable(self->events, self->wake_fd, &one, sizeof one);
+    hr_rdkafka.rd_kafka_queue_io_event_enable(self->events, self->wake_fd, &one, sizeof one);
     self->is_fatal = false;
     return HR_OK;
 }
 
 static void end_producer(hr_kafka_sender *self) {
-    rd_kafka_queue_io_event_enable(self->events, -1, NULL, 0);
-    rd_kafka_queue_destroy(self->events);
-    rd_kafka_topic_destroy(self->rkt);
-    rd_kafka_destroy_flags(self->rk, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
+    hr_rdkafka.rd_kafka_queue_io_event_enable(self->events, -1, NULL, 0);
+    hr_rdkafka.rd_kafka_queue_destroy(self->events);
+    hr_rdkafka.rd_kafka_topic_destroy(self->rkt);
+    hr_rdkafka.rd_kafka_destroy_flags(self->rk, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
     self->rk = NULL;
 }
 
@@ -95,25 +95,25 @@ static hr_kafka_report report_of(rd_kafka_resp_err_t code) {
 
 static void on_reports(hr_kafka_sender *self, rd_kafka_event_t *event) {
     const rd_kafka_message_t *message;
-    while ((message = rd_kafka_event_message_next(event)) != NULL) {
+    while ((message = hr_rdkafka.rd_kafka_event_message_next(event)) != NULL) {
         hr_kafka_report report = report_of(message->err);
         if (report == HR_KAFKA_SENT) {
             say_up(self);
         }
         const char *why = message->err == RD_KAFKA_RESP_ERR__MSG_TIMED_OUT && self->is_down
                               ? self->reason
-                              : rd_kafka_err2str(message->err);
+                              : hr_rdkafka.rd_kafka_err2str(message->err);
         self->user.reported(self->user.data, message->_private, report, why);
     }
 }
 
 static void on_error(hr_kafka_sender *self, rd_kafka_event_t *event) {
-    rd_kafka_resp_err_t code = rd_kafka_event_error(event);
-    const char *text = rd_kafka_event_error_string(event);
+    rd_kafka_resp_err_t code = hr_rdkafka.rd_kafka_event_error(event);
+    const char *text = hr_rdkafka.rd_kafka_event_error_string(event);
     char fatal[HR_ERROR_TEXT_BYTES];
     switch ((int)code) {
     case RD_KAFKA_RESP_ERR__FATAL:
-        rd_kafka_fatal_error(self->rk, fatal, sizeof fatal);
+        hr_rdkafka.rd_kafka_fatal_error(self->rk, fatal, sizeof fatal);
         hr_log(HR_LOG_WARN, self->name, "the producer gave up (%s); another takes its place",
                fatal);
         self->is_fatal = true;
@@ -134,27 +134,27 @@ static void on_error(hr_kafka_sender *self, rd_kafka_event_t *event) {
 
 static void drain(hr_kafka_sender *self) {
     rd_kafka_event_t *event;
-    while ((event = rd_kafka_queue_poll(self->events, 0)) != NULL) {
-        if (rd_kafka_event_type(event) == RD_KAFKA_EVENT_DR) {
+    while ((event = hr_rdkafka.rd_kafka_queue_poll(self->events, 0)) != NULL) {
+        if (hr_rdkafka.rd_kafka_event_type(event) == RD_KAFKA_EVENT_DR) {
             on_reports(self, event);
-        } else if (rd_kafka_event_type(event) == RD_KAFKA_EVENT_ERROR) {
+        } else if (hr_rdkafka.rd_kafka_event_type(event) == RD_KAFKA_EVENT_ERROR) {
             on_error(self, event);
         }
-        rd_kafka_event_destroy(event);
+        hr_rdkafka.rd_kafka_event_destroy(event);
     }
 }
 
 /* Everything under way of a producer that gave up is reported, then it goes. */
 static void replace(hr_kafka_sender *self) {
-    rd_kafka_purge(self->rk, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT);
+    hr_rdkafka.rd_kafka_purge(self->rk, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT);
     uint64_t end = hr_mono_ns() + (uint64_t)PURGE_MS * 1000000;
-    while (rd_kafka_outq_len(self->rk) > 0 && hr_mono_ns() < end) {
-        rd_kafka_event_t *event = rd_kafka_queue_poll(self->events, 10);
-        if (event != NULL && rd_kafka_event_type(event) == RD_KAFKA_EVENT_DR) {
+    while (hr_rdkafka.rd_kafka_outq_len(self->rk) > 0 && hr_mono_ns() < end) {
+        rd_kafka_event_t *event = hr_rdkafka.rd_kafka_queue_poll(self->events, 10);
+        if (event != NULL && hr_rdkafka.rd_kafka_event_type(event) == RD_KAFKA_EVENT_DR) {
             on_reports(self, event);
         }
         if (event != NULL) {
-            rd_kafka_event_destroy(event);
+            hr_rdkafka.rd_kafka_event_destroy(event);
         }
     }
     end_producer(self);
@@ -177,8 +177,8 @@ static void on_wake(void *data, int events) {
 
 /* On any of librdkafka's threads. */
 static void on_log(const rd_kafka_t *rk, int level, const char *facility, const char *text) {
-    hr_log(level <= 2 ? HR_LOG_ERROR : HR_LOG_DEBUG, rd_kafka_opaque(rk), "librdkafka %s: %s",
-           facility, text);
+    hr_log(level <= 2 ? HR_LOG_ERROR : HR_LOG_DEBUG, hr_rdkafka.rd_kafka_opaque(rk),
+           "librdkafka %s: %s", facility, text);
 }
 
 /* ---- life ---- */
@@ -202,21 +202,24 @@ static hr_code configure(hr_kafka_sender *self, const hr_kafka_options *options,
     code = code == HR_OK
                ? hr_kafka_set_all(self->conf, options->properties, options->property_count, err)
                : code;
-    rd_kafka_conf_set_opaque(self->conf, self->name);
-    rd_kafka_conf_set_log_cb(self->conf, on_log);
-    rd_kafka_conf_set_events(self->conf, RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR);
+    hr_rdkafka.rd_kafka_conf_set_opaque(self->conf, self->name);
+    hr_rdkafka.rd_kafka_conf_set_log_cb(self->conf, on_log);
+    hr_rdkafka.rd_kafka_conf_set_events(self->conf, RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR);
     return code;
 }
 
 hr_code hr_kafka_sender_open(hr_loop *loop, const hr_kafka_options *options, const char *topic,
                              uint32_t timeout_ms, const hr_kafka_sender_user *user,
                              hr_kafka_sender **out_sender, hr_error *err) {
+    if (hr_kafka_load(err) != HR_OK) {
+        return HR_E_UNSUPPORTED;
+    }
     hr_kafka_sender *self = hr_alloc(sizeof *self);
     self->loop = loop;
     self->user = *user;
     self->name = hr_copy_text(options->name);
     self->topic = hr_copy_text(topic);
-    self->conf = rd_kafka_conf_new();
+    self->conf = hr_rdkafka.rd_kafka_conf_new();
     self->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     hr_code code = self->wake_fd < 0 ? hr_fail(err, HR_E_IO, errno, "eventfd: %s", strerror(errno))
                                      : configure(self, options, timeout_ms, err);
@@ -238,25 +241,25 @@ hr_kafka_report hr_kafka_send(hr_kafka_sender *self, const hr_kafka_record *reco
         *out_why = "one producer follows another";
         return HR_KAFKA_UNSENT;
     }
-    rd_kafka_headers_t *headers = rd_kafka_headers_new(record->header_count);
+    rd_kafka_headers_t *headers = hr_rdkafka.rd_kafka_headers_new(record->header_count);
     for (size_t i = 0; i < record->header_count; i++) {
         const hr_kafka_header *header = &record->headers[i];
-        (void)rd_kafka_header_add(headers, (const char *)header->name.bytes,
-                                  (ssize_t)header->name.size, header->value.bytes,
-                                  (ssize_t)header->value.size); /* only fails on read-only lists */
+        (void)hr_rdkafka.rd_kafka_header_add(
+            headers, (const char *)header->name.bytes, (ssize_t)header->name.size,
+            header->value.bytes, (ssize_t)header->value.size); /* only fails on read-only lists */
     }
     union { /* the library copies, its types are older than const */
         const uint8_t *read;
         void *any;
     } value = {.read = record->value.bytes}, key = {.read = record->key.bytes};
-    rd_kafka_resp_err_t code = rd_kafka_producev(
+    rd_kafka_resp_err_t code = hr_rdkafka.rd_kafka_producev(
         self->rk, RD_KAFKA_V_RKT(self->rkt), RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY),
         RD_KAFKA_V_VALUE(record->has_value ? value.any : NULL, record->value.size),
         RD_KAFKA_V_KEY(record->has_key ? key.any : NULL, record->key.size),
         RD_KAFKA_V_HEADERS(headers), RD_KAFKA_V_OPAQUE(tag), RD_KAFKA_V_END);
     if (code != RD_KAFKA_RESP_ERR_NO_ERROR) {
-        rd_kafka_headers_destroy(headers);
-        *out_why = rd_kafka_err2str(code);
+        hr_rdkafka.rd_kafka_headers_destroy(headers);
+        *out_why = hr_rdkafka.rd_kafka_err2str(code);
     }
     return report_of(code);
 }
@@ -271,14 +274,14 @@ void hr_kafka_sender_close(hr_kafka_sender *take_sender) {
         hr_timer_free(self->again);
     }
     if (self->rk != NULL) {
-        rd_kafka_flush(self->rk, 0);
-        rd_kafka_purge(self->rk, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT);
+        hr_rdkafka.rd_kafka_flush(self->rk, 0);
+        hr_rdkafka.rd_kafka_purge(self->rk, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT);
         end_producer(self);
     }
     if (self->wake_fd >= 0) {
         close(self->wake_fd);
     }
-    rd_kafka_conf_destroy(self->conf);
+    hr_rdkafka.rd_kafka_conf_destroy(self->conf);
     hr_free(self->name);
     hr_free(self->topic);
     hr_free(self);

@@ -29,7 +29,7 @@ typedef struct hr_kafka_sender_user {
 
 /* Checks all settings and connects in the background. Of options group, topics, instance_id and
  * wake_fd are not used. timeout_ms: when a record that nobody took is reported as unsent.
- * Errors: HR_E_CONFIG with librdkafka's words. */
+ * Errors: HR_E_CONFIG with librdkafka's words, HR_E_UNSUPPORTED without it. */
 hr_code hr_kafka_sender_open(hr_loop *loop, const hr_kafka_options *options, const char *topic,
                              uint32_t timeout_ms, const hr_kafka_sender_user *user,
                              hr_kafka_sender **out_sender, hr_error *err);

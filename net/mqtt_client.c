@@ -298,6 +298,9 @@ hr_code hr_mqtt_client_open(hr_loop *loop, const hr_mqtt_settings *settings,
                             hr_error *err) {
     HR_ASSERT(settings->url_count > 0 && settings->url_count <= HR_MQTT_URLS);
     HR_ASSERT(settings->topic_count > 0 && settings->topic_count <= HR_MQTT_TOPICS);
+    if (hr_mqtt_load(err) != HR_OK) {
+        return HR_E_UNSUPPORTED;
+    }
     hr_mqtt_client *it = hr_alloc(sizeof *it);
     it->next = everyone;
     everyone = it;

@@ -67,7 +67,12 @@ typedef struct hr_mqtt_client_user {
     void *data;
 } hr_mqtt_client_user;
 
-/* Makes the client and begins to connect. Errors: HR_E_IO, HR_E_CONFIG (a URL). */
+/* Loads paho, which open does by itself otherwise: a missing one is told before anything starts.
+ * Errors: HR_E_UNSUPPORTED.  Thread: any. */
+hr_code hr_mqtt_load(hr_error *err);
+
+/* Makes the client and begins to connect. Errors: HR_E_IO, HR_E_CONFIG (a URL), HR_E_UNSUPPORTED
+ * (no paho). */
 hr_code hr_mqtt_client_open(hr_loop *loop, const hr_mqtt_settings *settings,
                             const hr_mqtt_client_user *user, hr_mqtt_client **out_client,
                             hr_error *err);

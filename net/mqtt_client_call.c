@@ -29,7 +29,7 @@ static void *run_control(void *data) {
 
 static void start_control(void) {
     pthread_t thread;
-    MQTTAsync_setTraceLevel(MQTTASYNC_TRACE_FATAL);
+    hr_paho.MQTTAsync_setTraceLevel(MQTTASYNC_TRACE_FATAL);
     control = hr_loop_new();
     hr_mqtt_tls_watch();
     HR_ASSERT(pthread_create(&thread, NULL, run_control, control) == 0);
@@ -40,15 +40,17 @@ static int connect_handle(hr_mqtt_client *it, const job *self) {
     if (it->handle == NULL || self->is_renewed) {
         MQTTAsync_createOptions create = MQTTAsync_createOptions_initializer5;
         create.maxBufferedMessages = HR_MQTT_TOPICS;
-        int code = MQTTAsync_createWithOptions(&it->handle, it->url[self->url].paho, it->client_id,
-                                               MQTTCLIENT_PERSISTENCE_NONE, NULL, &create);
+        int code =
+            hr_paho.MQTTAsync_createWithOptions(&it->handle, it->url[self->url].paho, it->client_id,
+                                                MQTTCLIENT_PERSISTENCE_NONE, NULL, &create);
         if (code != MQTTASYNC_SUCCESS) {
             it->handle = NULL;
             return code;
         }
         it->has_proxy = false;
-        (void)MQTTAsync_setCallbacks(it->handle, it, hr_mqtt_on_lost, hr_mqtt_on_message, NULL);
-        (void)MQTTAsync_setDisconnected(it->handle, it, hr_mqtt_on_disconnected);
+        (void)hr_paho.MQTTAsync_setCallbacks(it->handle, it, hr_mqtt_on_lost, hr_mqtt_on_message,
+                                             NULL);
+        (void)hr_paho.MQTTAsync_setDisconnected(it->handle, it, hr_mqtt_on_disconnected);
     }
     bool is_5 = self->version == 5;
     MQTTAsync_connectOptions three = MQTTAsync_connectOptions_initializer;
@@ -83,16 +85,16 @@ static int connect_handle(hr_mqtt_client *it, const job *self) {
     }
     if (is_5) {
         options.cleanstart = it->session_s == 0;
-        (void)MQTTProperties_add(&properties, &expiry);
-        (void)MQTTProperties_add(&properties, &window);
+        (void)hr_paho.MQTTProperties_add(&properties, &expiry);
+        (void)hr_paho.MQTTProperties_add(&properties, &window);
         options.connectProperties = &properties;
     } else {
         options.MQTTVersion = MQTTVERSION_3_1_1;
         options.cleansession = it->session_s == 0;
     }
-    int code = MQTTAsync_connect(it->handle, &options);
+    int code = hr_paho.MQTTAsync_connect(it->handle, &options);
     it->has_proxy = it->has_proxy || code == MQTTASYNC_SUCCESS;
-    MQTTProperties_free(&properties);
+    hr_paho.MQTTProperties_free(&properties);
     return code;
 }
 
@@ -104,7 +106,7 @@ static void run_connect(hr_message *message) {
     hr_free(atomic_exchange(&it->tls_text, NULL));
     int code = connect_handle(it, self);
     if (code != MQTTASYNC_SUCCESS) {
-        hr_mqtt_say_failed(it, code, MQTTAsync_strerror(code));
+        hr_mqtt_say_failed(it, code, hr_paho.MQTTAsync_strerror(code));
     }
     hr_free(self);
 }
@@ -123,9 +125,9 @@ static void run_subscribe(hr_message *message) {
             options.subscribeOptions.retainHandling = is_shared ? 0 : 1; /* not for shared ones */
         }
         int qos = self->version == 5 || it->qos < 2 ? it->qos : 1;
-        int code = MQTTAsync_subscribe(it->handle, it->topic[i].filter, qos, &options);
+        int code = hr_paho.MQTTAsync_subscribe(it->handle, it->topic[i].filter, qos, &options);
         if (code != MQTTASYNC_SUCCESS) {
-            hr_mqtt_say_refused(&it->topic[i], MQTTAsync_strerror(code));
+            hr_mqtt_say_refused(&it->topic[i], hr_paho.MQTTAsync_strerror(code));
         }
     }
     hr_free(self);

@@ -8,9 +8,9 @@
 #define HR_NET_MQTT_CLIENT_PRIV_H
 
 #include "net/mqtt_client.h"
+#include "net/mqtt_client_library.h"
 #include "net/mqtt_gate.h"
 
-#include <MQTTAsync.h>
 #include <stdatomic.h>
 
 enum { HR_MQTT_KEEPALIVE_S = 60 };

@@ -74,8 +74,8 @@ int hr_mqtt_on_message(void *context, char *name, int name_size, MQTTAsync_messa
     hr_mqtt_client *it = context;
     size_t size = name_size > 0 ? (size_t)name_size : strlen(name);
     hr_mqtt_message *copy = copy_message(name, size, message);
-    MQTTAsync_freeMessage(&message);
-    MQTTAsync_free(name);
+    hr_paho.MQTTAsync_freeMessage(&message);
+    hr_paho.MQTTAsync_free(name);
     copy->sequence = atomic_fetch_add(&it->taken, 1) + 1;
     atomic_fetch_add(&it->taken_cost, copy->cost);
     copy->next = atomic_load(&it->inbox);
@@ -99,7 +99,7 @@ void hr_mqtt_on_disconnected(void *context, MQTTProperties *properties,
     (void)properties;
     hr_mqtt_event *self = event_new(context, HR_MQTT_LOST);
     (void)snprintf(self->text, sizeof self->text, "the broker disconnected: %s",
-                   MQTTReasonCode_toString(reason));
+                   hr_paho.MQTTReasonCode_toString(reason));
     event_send(self);
 }
 
@@ -130,7 +130,7 @@ static void fail_connect(hr_mqtt_client *it, int code, const char *message, hr_s
     char *tls = hr_mqtt_tls_take(it);
     const char *known = connack_text(code);
     if (known == NULL && code >= 0x80) {
-        known = MQTTReasonCode_toString((enum MQTTReasonCodes)code);
+        known = hr_paho.MQTTReasonCode_toString((enum MQTTReasonCodes)code);
     }
     self->code = code;
     (void)snprintf(self->text, sizeof self->text, "%s%s%.*s%s%s",
@@ -144,7 +144,8 @@ static void fail_connect(hr_mqtt_client *it, int code, const char *message, hr_s
 }
 
 static hr_slice reason_string(MQTTProperties *properties) {
-    MQTTProperty *found = MQTTProperties_getProperty(properties, MQTTPROPERTY_CODE_REASON_STRING);
+    MQTTProperty *found =
+        hr_paho.MQTTProperties_getProperty(properties, MQTTPROPERTY_CODE_REASON_STRING);
     enum { REASON_MAX = 120 };
     size_t size = found == NULL || found->value.data.len < 0 ? 0 : (size_t)found->value.data.len;
     return size == 0 ? hr_slice_of("", 0)
@@ -170,7 +171,8 @@ static void say_subscribed(hr_mqtt_topic *one, int code, const char *text) {
 
 static void on_subscribe5(void *context, MQTTAsync_successData5 *data) {
     int code = (int)data->reasonCode;
-    say_subscribed(context, code < 0x80 ? code : -1, MQTTReasonCode_toString(data->reasonCode));
+    say_subscribed(context, code < 0x80 ? code : -1,
+                   hr_paho.MQTTReasonCode_toString(data->reasonCode));
 }
 
 static void on_subscribe3(void *context, MQTTAsync_successData *data) {
@@ -179,7 +181,7 @@ static void on_subscribe3(void *context, MQTTAsync_successData *data) {
 
 static void on_subscribe_failure5(void *context, MQTTAsync_failureData5 *data) {
     const char *text = data->reasonCode != MQTTREASONCODE_SUCCESS
-                           ? MQTTReasonCode_toString(data->reasonCode)
+                           ? hr_paho.MQTTReasonCode_toString(data->reasonCode)
                            : data->message;
     say_subscribed(context, -1, text);
 }

@@ -7,8 +7,6 @@
 
 #include "core/memory.h"
 
-#include <openssl/ssl.h>
-#include <openssl/x509v3.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -29,7 +27,7 @@ static void on_info(const SSL *tls, int where, int value) {
 static void after_new(void *parent, void *data, CRYPTO_EX_DATA *all, int index, long number,
                       void *argument) {
     (void)data, (void)all, (void)index, (void)number, (void)argument;
-    SSL_set_info_callback(parent, on_info);
+    hr_paho.SSL_set_info_callback(parent, on_info);
 }
 
 /* Called by OpenSSL when it frees the context of a verification. */
@@ -37,21 +35,22 @@ static void after_verify(void *parent, void *data, CRYPTO_EX_DATA *all, int inde
                          void *argument) {
     (void)data, (void)all, (void)index, (void)number, (void)argument;
     const X509_STORE_CTX *context = parent;
-    X509_free(verified);
+    hr_paho.X509_free(verified);
     verified = NULL;
-    verify_error = X509_STORE_CTX_get_error(context);
+    verify_error = hr_paho.X509_STORE_CTX_get_error(context);
     if (verify_error == X509_V_OK) {
-        verified = X509_STORE_CTX_get0_cert(context);
-        if (verified != NULL && X509_up_ref(verified) != 1) {
+        verified = hr_paho.X509_STORE_CTX_get0_cert(context);
+        if (verified != NULL && hr_paho.X509_up_ref(verified) != 1) {
             verified = NULL;
         }
     }
 }
 
 void hr_mqtt_tls_watch(void) {
-    int index = X509_STORE_CTX_get_ex_new_index(0, NULL, NULL, NULL, after_verify);
+    int index = hr_paho.CRYPTO_get_ex_new_index(CRYPTO_EX_INDEX_X509_STORE_CTX, 0, NULL, NULL, NULL,
+                                                after_verify);
     HR_ASSERT(index >= 0);
-    index = SSL_get_ex_new_index(0, NULL, after_new, NULL, NULL);
+    index = hr_paho.CRYPTO_get_ex_new_index(CRYPTO_EX_INDEX_SSL, 0, NULL, after_new, NULL, NULL);
     HR_ASSERT(index >= 0);
 }
 
@@ -79,7 +78,7 @@ int hr_mqtt_on_tls_error(const char *text, size_t size, void *context) {
         reason = hr_slice_of(text, size);
     }
     if (verify_error != X509_V_OK) {
-        detail = hr_slice_text(X509_verify_cert_error_string(verify_error));
+        detail = hr_slice_text(hr_paho.X509_verify_cert_error_string(verify_error));
         verify_error = X509_V_OK;
     }
     char *said = hr_format("%.*s%s%.*s", (int)(reason.size > TEXT_MAX ? TEXT_MAX : reason.size),
@@ -96,21 +95,21 @@ int hr_mqtt_on_tls_error(const char *text, size_t size, void *context) {
 static const char *alert_text(int value) {
     enum { CERTIFICATE_REQUIRED = 116 }; /* of TLS 1.3: OpenSSL 3.0 has no words for it */
     return (value & 0xff) == CERTIFICATE_REQUIRED ? "certificate required"
-                                                  : SSL_alert_desc_string_long(value);
+                                                  : hr_paho.SSL_alert_desc_string_long(value);
 }
 
 char *hr_mqtt_tls_take(hr_mqtt_client *it) {
     char *said = atomic_exchange(&it->tls_text, NULL);
     const hr_mqtt_address *to = &it->url[atomic_load(&it->url_tried)];
     if (said == NULL && verified != NULL && it->verify && strncmp(to->paho, "ssl:", 4) == 0 &&
-        X509_check_host(verified, to->host, 0, 0, NULL) != 1 &&
-        X509_check_ip_asc(verified, to->host, 0) != 1) {
+        hr_paho.X509_check_host(verified, to->host, 0, 0, NULL) != 1 &&
+        hr_paho.X509_check_ip_asc(verified, to->host, 0) != 1) {
         said = hr_format("the broker's certificate is not for '%.100s'", to->host);
     }
     if (said == NULL && alert != 0) {
         said = hr_format("the broker says: TLS alert '%s'", alert_text(alert));
     }
-    X509_free(verified);
+    hr_paho.X509_free(verified);
     verified = NULL;
     alert = 0;
     return said;

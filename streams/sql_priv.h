@@ -94,7 +94,8 @@ int hr_sql_functions_register(hr_sql *sql);
 int hr_sql_authorize(void *data, int action, const char *first, const char *second,
                      const char *database, const char *trigger);
 
-/* sql_regexp.c: a compiled pattern. Errors: HR_E_EXPRESSION with PCRE2's message. */
+/* sql_regexp.c: a compiled pattern. Errors: HR_E_EXPRESSION with PCRE2's message; HR_E_UNSUPPORTED
+ * without PCRE2. */
 hr_code hr_pattern_new(hr_slice text, hr_pattern **out_pattern, hr_error *err);
 void hr_pattern_free(hr_pattern *take_pattern);
 bool hr_pattern_is(const hr_pattern *pattern, hr_slice text);

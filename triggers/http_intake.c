@@ -3,6 +3,7 @@
 
 #include "core/json_text.h"
 #include "core/memory.h"
+#include "net/digest.h"
 
 #include <stddef.h>
 #include <sys/random.h>
@@ -61,6 +62,13 @@ static void on_turn(hr_message *message) {
     hr_intake *intake = (hr_intake *)(void *)((char *)message - offsetof(hr_intake, turn));
     intake->is_grouped = false;
     offer_group(intake);
+}
+
+hr_code hr_intake_load(const hr_node *kind_config, hr_error *err) {
+    hr_code code = hr_http_server_load(err);
+    bool has_keys =
+        hr_node_get(kind_config, "secret") != NULL || hr_node_get(kind_config, "token") != NULL;
+    return code == HR_OK && has_keys ? hr_digest_load(err) : code;
 }
 
 void hr_intake_init(hr_intake *intake, hr_trigger *trigger) {

@@ -39,6 +39,9 @@ typedef struct hr_intake {
     int64_t unauthorized, malformed, refused, ignored;
 } hr_intake;
 
+/* hr_trigger_ops.load of what takes requests: the HTTP server, and digests for keys. */
+hr_code hr_intake_load(const hr_node *kind_config, hr_error *err);
+
 /* Everything here runs on the loop. */
 void hr_intake_init(hr_intake *intake, hr_trigger *trigger);
 

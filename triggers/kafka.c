@@ -256,8 +256,14 @@ static void kafka_fini(hr_trigger *trigger) {
     pthread_mutex_destroy(&self->lock);
 }
 
+static hr_code kafka_load(const hr_node *kind_config, hr_error *err) {
+    (void)kind_config;
+    return hr_kafka_load(err);
+}
+
 const hr_trigger_ops hr_kafka_ops = {.kind = "kafka",
                                      .object_size = sizeof(kafka_trigger),
+                                     .load = kafka_load,
                                      .init = kafka_init,
                                      .start = kafka_start,
                                      .want = kafka_want,

@@ -564,9 +564,15 @@ static void fini(hr_trigger *self) {
     it->open = NULL;
 }
 
+static hr_code load(const hr_node *kind_config, hr_error *err) {
+    (void)kind_config;
+    return hr_mqtt_load(err);
+}
+
 const hr_trigger_ops hr_mqtt_ops = {
     .kind = "mqtt",
     .object_size = sizeof(mqtt_trigger),
+    .load = load,
     .init = init,
     .start = start,
     .durable = durable,

@@ -176,6 +176,7 @@ static void storage_fini(hr_trigger *trigger) {
 const hr_trigger_ops hr_storage_ops = {
     .kind = "storage",
     .object_size = sizeof(storage),
+    .load = hr_intake_load,
     .init = storage_init,
     .start = storage_start,
     .durable = storage_durable,

@@ -189,6 +189,7 @@ static void webhook_fini(hr_trigger *trigger) {
 const hr_trigger_ops hr_webhook_ops = {
     .kind = "webhook",
     .object_size = sizeof(hr_webhook),
+    .load = hr_intake_load,
     .init = webhook_init,
     .start = webhook_start,
     .durable = webhook_durable,

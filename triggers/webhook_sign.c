@@ -3,14 +3,8 @@
 
 #include "core/memory.h"
 
-#include <limits.h>
-#include <openssl/crypto.h>
-#include <openssl/evp.h>
-#include <openssl/hmac.h>
-#include <openssl/sha.h>
+#include <string.h>
 #include <strings.h>
-
-_Static_assert(HR_DIGEST == SHA256_DIGEST_LENGTH, "digests are SHA-256");
 
 hr_code hr_keys_init(hr_keys *keys, const hr_node *config, hr_error *err) {
     const hr_node *cursor = NULL;
@@ -28,7 +22,7 @@ hr_code hr_keys_init(hr_keys *keys, const hr_node *config, hr_error *err) {
                            text[0] == 0 ? "is empty" : "more than 16 tokens");
         }
         const char *token = strncasecmp(text, "bearer ", 7) == 0 ? text + 7 : text;
-        SHA256((const unsigned char *)token, strlen(token), keys->token[keys->token_count++]);
+        hr_digest_sha256(hr_slice_text(token), keys->token[keys->token_count++]);
     }
     keys->is_insecure = hr_node_number(config, "insecure", 0) != 0;
     if (keys->secret_count == 0 && keys->token_count == 0 && !keys->is_insecure) {
@@ -40,12 +34,7 @@ hr_code hr_keys_init(hr_keys *keys, const hr_node *config, hr_error *err) {
 }
 
 void hr_sign(const char *secret, hr_slice body, uint8_t out[HR_DIGEST]) {
-    static const unsigned char nothing[1];
-    unsigned size = HR_DIGEST;
-    size_t secret_size = strlen(secret);
-    HR_ASSERT(secret_size <= INT_MAX);
-    HR_ASSERT(HMAC(EVP_sha256(), secret, (int)secret_size, body.size == 0 ? nothing : body.bytes,
-                   body.size, out, &size) != NULL);
+    hr_digest_hmac_sha256(hr_slice_text(secret), body, out);
 }
 
 static int hex_digit(uint8_t c) {
@@ -76,10 +65,10 @@ static bool is_signed(const hr_keys *keys, hr_slice signature, hr_slice body) {
     if (!read_signature(signature, given)) {
         return false;
     }
-    int found = 0;
+    unsigned found = 0;
     for (size_t i = 0; i < keys->secret_count; i++) { /* all of them, whichever fits */
         hr_sign(keys->secret[i], body, made);
-        found |= CRYPTO_memcmp(given, made, HR_DIGEST) == 0;
+        found |= hr_digest_equal(given, made, HR_DIGEST);
     }
     return found != 0;
 }
@@ -95,10 +84,10 @@ static bool has_token(const hr_keys *keys, hr_slice authorization, bool allows_b
         return false;
     }
     uint8_t digest[HR_DIGEST];
-    SHA256(token.bytes, token.size, digest);
-    int found = 0;
+    hr_digest_sha256(token, digest);
+    unsigned found = 0;
     for (size_t i = 0; i < keys->token_count; i++) {
-        found |= CRYPTO_memcmp(digest, keys->token[i], HR_DIGEST) == 0;
+        found |= hr_digest_equal(digest, keys->token[i], HR_DIGEST);
     }
     return found != 0;
 }
@@ -128,8 +117,8 @@ const char *hr_keys_check(const hr_keys *keys, const hr_proof *proof) {
 
 void hr_keys_fini(hr_keys *keys) {
     for (size_t i = 0; i < keys->secret_count; i++) {
-        OPENSSL_cleanse(keys->secret[i], strlen(keys->secret[i]));
+        explicit_bzero(keys->secret[i], strlen(keys->secret[i]));
         hr_free(keys->secret[i]);
     }
-    OPENSSL_cleanse(keys, sizeof *keys);
+    explicit_bzero(keys, sizeof *keys);
 }

@@ -7,8 +7,9 @@
 #include "core/error.h"
 #include "core/node.h"
 #include "core/slice.h"
+#include "net/digest.h"
 
-enum { HR_DIGEST = 32, HR_KEYS_MAX = 16 };
+enum { HR_KEYS_MAX = 16 };
 
 /* Zeroed lets nobody in. */
 typedef struct hr_keys {

@@ -1,13 +1,35 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "triggers/zone.h"
 
-#include "core/error.h"
+#include "core/library.h"
 #include "core/memory.h"
 
 #include <glib.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#define GLIB_FUNCTIONS(X)                                                                          \
+    X(g_time_zone_find_interval)                                                                   \
+    X(g_time_zone_get_offset)                                                                      \
+    X(g_time_zone_new_identifier)                                                                  \
+    X(g_time_zone_new_utc)                                                                         \
+    X(g_time_zone_unref)
+
+static struct { GLIB_FUNCTIONS(HR_LIBRARY_MEMBER) } glib; /* since the first zone was opened */
+
+static void load(void) {
+    static const char *const names[] = {GLIB_FUNCTIONS(HR_LIBRARY_NAME)};
+    static hr_library library = {.soname = HR_GLIB_2_0_SONAME,
+                                 .used_by = "time zones of cron triggers",
+                                 .names = names,
+                                 .count = sizeof names / sizeof *names,
+                                 .table = &glib};
+    hr_error err = {0};
+    if (hr_library_load(&library, &err) != HR_OK) {
+        hr_give_up("%s", err.text);
+    }
+}
 
 struct hr_zone {
     GTimeZone *zone;
@@ -33,8 +55,9 @@ hr_zone *hr_zone_open(const char *name) {
     if (name == NULL || !is_name(name)) {
         return NULL;
     }
-    GTimeZone *zone =
-        strcmp(name, "UTC") == 0 ? g_time_zone_new_utc() : g_time_zone_new_identifier(name);
+    load();
+    GTimeZone *zone = strcmp(name, "UTC") == 0 ? glib.g_time_zone_new_utc()
+                                               : glib.g_time_zone_new_identifier(name);
     if (zone == NULL) {
         return NULL;
     }
@@ -48,7 +71,7 @@ void hr_zone_close(hr_zone *take_zone) {
     if (take_zone == NULL) {
         return;
     }
-    g_time_zone_unref(take_zone->zone);
+    glib.g_time_zone_unref(take_zone->zone);
     hr_free(take_zone->name);
     hr_free(take_zone);
 }
@@ -58,13 +81,13 @@ const char *hr_zone_name(const hr_zone *zone) {
 }
 
 int hr_zone_interval(const hr_zone *zone, int64_t utc_s) {
-    int interval = g_time_zone_find_interval(zone->zone, G_TIME_TYPE_UNIVERSAL, utc_s);
+    int interval = glib.g_time_zone_find_interval(zone->zone, G_TIME_TYPE_UNIVERSAL, utc_s);
     HR_ASSERT(interval >= 0);
     return interval;
 }
 
 int32_t hr_zone_offset(const hr_zone *zone, int interval) {
-    return g_time_zone_get_offset(zone->zone, interval < 0 ? 0 : interval);
+    return glib.g_time_zone_get_offset(zone->zone, interval < 0 ? 0 : interval);
 }
 
 int64_t hr_zone_instant(const hr_zone *zone, int64_t wall_s, bool *out_gap) {

@@ -23,9 +23,12 @@ BELOW = {
 
 # Each foreign library stands behind one family of files.
 FAMILIES = {
+    "dlfcn.h": ("core/library", "functions/native"),
+    "gnutls/": ("net/digest",),
     "microhttpd.h": ("net/http_server",),
     "librdkafka/": ("net/kafka_client",),
     "MQTT": ("net/mqtt_client",),
+    "openssl/": ("net/mqtt_client",),
     "curl/": ("net/http_client",),
     "sqlite3.h": ("broker/store", "streams/sql"),
     "libfyaml.h": ("app/config_yaml",),

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* libcurl, loaded when the first client is made: what it brings along (LDAP, Kerberos, SSH ...)
- * costs 1.6 MiB of memory and 2 ms of each start, also where nothing asks for HTTP. Included by
- * net/http_client*.c instead of curl.h; its functions are members of their own names. */
-#ifndef HR_NET_HTTP_CLIENT_CURL_H
-#define HR_NET_HTTP_CLIENT_CURL_H
+/* libcurl's functions, loaded by the first client (core/library.h): what it brings along (LDAP,
+ * Kerberos, SSH ...) costs 1.6 MiB of memory and 2 ms of each start. For net/http_client*.c only.
+ */
+#ifndef HR_NET_HTTP_CLIENT_LIBRARY_H
+#define HR_NET_HTTP_CLIENT_LIBRARY_H
+
+#include "core/library.h"
 
 #define CURL_DISABLE_TYPECHECK
 #include <curl/curl.h>
@@ -32,14 +34,11 @@
     X(curl_multi_socket_action)                                                                    \
     X(curl_multi_cleanup)
 
-typedef struct hr_curl {
-#define HR_CURL_MEMBER(name) __typeof__(name) *(name);
-    HR_CURL_FUNCTIONS(HR_CURL_MEMBER)
-#undef HR_CURL_MEMBER
-} hr_curl;
+typedef struct hr_curl_functions {
+    HR_CURL_FUNCTIONS(HR_LIBRARY_MEMBER)
+} hr_curl_functions;
 
-/* The functions, loaded and initialised at the first call; the process ends with one line where
- * the library is not there (hr_give_up), as it would if it were linked.  Thread: loop. */
-const hr_curl *hr_curl_load(void);
+/* To be called after hr_http_client_load() only. */
+extern hr_curl_functions hr_curl;
 
 #endif
