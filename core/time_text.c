@@ -29,6 +29,14 @@ static void date_of(int64_t days, int64_t *out_year, int *out_month, int *out_da
     *out_year = year_of_era + era * 400 + (*out_month <= 2 ? 1 : 0);
 }
 
+/* So many digits of value, the last one before end. */
+static void put_digits(char *end, int64_t value, int count) {
+    while (count-- > 0) {
+        *--end = (char)('0' + value % 10);
+        value /= 10;
+    }
+}
+
 void hr_time_print(int64_t us, char out[HR_TIME_TEXT]) {
     int64_t day_us = INT64_C(86400) * 1000000;
     int64_t days = us / day_us - (us % day_us < 0 ? 1 : 0);
@@ -37,6 +45,17 @@ void hr_time_print(int64_t us, char out[HR_TIME_TEXT]) {
     int month, day;
     date_of(days, &year, &month, &day);
     int64_t second = rest / 1000000;
+    if (year >= 0 && year <= 9999) { /* all but the ends of time */
+        memcpy(out, "0000-00-00T00:00:00.000000Z", sizeof "0000-00-00T00:00:00.000000Z");
+        put_digits(out + 4, year, 4);
+        put_digits(out + 7, month, 2);
+        put_digits(out + 10, day, 2);
+        put_digits(out + 13, second / 3600, 2);
+        put_digits(out + 16, second / 60 % 60, 2);
+        put_digits(out + 19, second % 60, 2);
+        put_digits(out + 26, rest % 1000000, 6);
+        return;
+    }
     char room[128]; /* for what the compiler cannot know to be small */
     int size = snprintf(room, sizeof room, "%04lld-%02d-%02dT%02d:%02d:%02d.%06dZ", (long long)year,
                         month, day, (int)(second / 3600), (int)(second / 60 % 60),

@@ -25,7 +25,8 @@ enum {
     STOP_MS = 2000,   /* from BYE to the end */
     LINGER_MS = 1000, /* from a closed socket to the end */
     RECEIVE_BYTES = 65536,
-    KEPT_BYTES = 1 << 20, /* of a buffer that is empty */
+    SOCKET_BYTES = 4 << 20, /* of a call may lie in the socket, or what the kernel allows */
+    KEPT_BYTES = 1 << 20,   /* of a buffer that is empty */
     TAIL_BYTES = 512
 };
 
@@ -46,10 +47,11 @@ typedef struct worker {
     hr_timer *again;
     hr_timer *linger; /* it closed its socket: so long it may take to end by itself */
     uint32_t backoff_ms;
-    bool is_running; /* started, and not seen to end */
-    bool is_ready;   /* takes calls: said hello and is not being ended */
-    bool is_doomed;  /* killed: what still comes from it does not count */
-    bool is_proven;  /* had a call since its start */
+    bool is_running;   /* started, and not seen to end */
+    bool is_ready;     /* takes calls: said hello and is not being ended */
+    bool is_doomed;    /* killed: what still comes from it does not count */
+    bool is_proven;    /* had a call since its start */
+    bool wants_places; /* by its hello */
     bool is_cancelled;
     char tail[TAIL_BYTES]; /* the newest line it printed outside the protocol */
     char garbage[TAIL_BYTES];
@@ -226,16 +228,17 @@ static void on_answer(worker *w, hr_slice body) {
 
 static void on_hello(worker *w, hr_slice body) {
     pool *p = w->pool;
-    hr_slice error = {0};
-    if (!hr_frame_hello(body, &error)) {
+    hr_wire_hello hello = {0};
+    if (!hr_frame_hello(body, &hello)) {
         snprintf(w->garbage, sizeof w->garbage, "the worker's hello cannot be read");
         kill_worker(w);
-    } else if (error.size > 0) {
+    } else if (hello.error.size > 0) {
         snprintf(w->garbage, sizeof w->garbage, "%.*s",
-                 (int)(error.size < TAIL_BYTES ? error.size : TAIL_BYTES - 1),
-                 (const char *)error.bytes);
+                 (int)(hello.error.size < TAIL_BYTES ? hello.error.size : TAIL_BYTES - 1),
+                 (const char *)hello.error.bytes);
         kill_worker(w);
     } else {
+        w->wants_places = (hello.flags & HR_HELLO_PLACES) != 0;
         w->is_ready = true;
         p->runtime.host->down(&p->runtime, NULL);
         tell_room(p);
@@ -363,6 +366,8 @@ static void start_worker(void *data) {
     }
     hr_strings argv = {0}, env = {0};
     hr_worker_program(&p->runtime, &argv, &env);
+    int room = SOCKET_BYTES; /* so that most calls are written at once */
+    setsockopt(pair[0], SOL_SOCKET, SO_SNDBUF, &room, sizeof room);
     w->fd = pair[0];
     w->tail[0] = w->garbage[0] = '\0';
     w->is_running = true;
@@ -444,7 +449,7 @@ static void call(hr_runtime *self, hr_call *call) {
             w->is_cancelled = false;
             w->is_proven = true;
             call->slot = w;
-            w->sent = hr_frame_call(call, self->timeout_ms, HR_FRAME_MAX, &w->out);
+            w->sent = hr_frame_call(call, self->timeout_ms, w->wants_places, HR_FRAME_MAX, &w->out);
             HR_ASSERT(w->sent > 0);
             flush(w);
             return;

@@ -4,12 +4,17 @@
 #include "core/envelope.h"
 #include "core/time_text.h"
 
-/* ---- writing ---- */
+/* ---- writing: a record's room is made once, then nothing is asked again ---- */
+
+enum { CALL_NUMBERS = 6, EVENT_NUMBERS = 13, PLACE_BYTES = 16 };
 
 static void put_u32(hr_buffer *out, uint32_t value) {
-    uint8_t bytes[4] = {(uint8_t)value, (uint8_t)(value >> 8), (uint8_t)(value >> 16),
-                        (uint8_t)(value >> 24)};
-    hr_buffer_add(out, bytes, sizeof bytes);
+    HR_ASSERT(out->capacity - out->size >= 4);
+    uint8_t *at = out->bytes + out->size;
+    for (int i = 0; i < 4; i++) {
+        at[i] = (uint8_t)(value >> (8 * i));
+    }
+    out->size += 4;
 }
 
 static void put_u64(hr_buffer *out, uint64_t value) {
@@ -23,11 +28,24 @@ static void set_u32(hr_buffer *out, size_t at, uint32_t value) {
     }
 }
 
+static void put_slice(hr_buffer *out, hr_slice slice) {
+    HR_ASSERT(out->capacity - out->size >= slice.size);
+    if (slice.size > 0) {
+        memcpy(out->bytes + out->size, slice.bytes, slice.size);
+        out->size += slice.size;
+    }
+}
+
 /* Appends an attribute as text; returns its bytes. */
 static uint32_t put_attribute(hr_buffer *out, const hr_attribute *attribute) {
     size_t start = out->size;
-    if (attribute->name.size > 0) {
-        hr_attribute_print(attribute, out);
+    if (attribute->name.size == 0) {
+        return 0;
+    }
+    if (attribute->type == HR_ATTRIBUTE_STRING) {
+        put_slice(out, attribute->text);
+    } else {
+        hr_attribute_print(attribute, out); /* may take more room than it needs */
     }
     return (uint32_t)(out->size - start);
 }
@@ -57,82 +75,125 @@ static void sort_attributes(hr_slice envelope, attributes *out) {
     }
 }
 
+/* No record of this envelope is larger: its texts stand there, its bytes become base64, and what
+ * else an attribute holds has at most HR_TIME_TEXT bytes as text. */
+static size_t event_bound(hr_slice envelope) {
+    size_t printed = (size_t)HR_ENVELOPE_ATTRIBUTES * (8 + HR_TIME_TEXT);
+    return EVENT_NUMBERS * 4 + envelope.size * 2 + printed + 8;
+}
+
 /* u32 size of the record, attempt, replay, flags, then sizes of id, source, type, subject, time,
  * content type, key, data and the number of extensions; then those bytes; then extensions; then the
- * key hash. */
-static void put_event(hr_buffer *out, const hr_event_ref *ref) {
+ * key hash. Returns where the data begins in out. */
+static size_t put_event(hr_buffer *out, const hr_event_ref *ref) {
     const hr_view *view = &ref->batch->view[ref->index];
+    hr_slice envelope = hr_batch_envelope(ref->batch, ref->index);
     attributes own;
-    sort_attributes(hr_batch_envelope(ref->batch, ref->index), &own);
+    sort_attributes(envelope, &own);
+    hr_buffer_room(out, event_bound(envelope));
     size_t start = out->size;
-    put_u32(out, 0); /* the size, set below */
-    put_u32(out, ref->attempt);
-    put_u32(out, ref->replay);
-    put_u32(out, view->flags);
-    put_u32(out, view->id_size);
-    put_u32(out, view->source_size);
-    put_u32(out, view->type_size);
-    put_u32(out, view->subject_size);
-    size_t sizes = out->size;
-    put_u32(out, 0); /* of time, content type and key, set below */
-    put_u32(out, 0);
-    put_u32(out, 0);
-    put_u32(out, view->data_size);
-    put_u32(out, own.extension_count);
-    hr_buffer_add_slice(out, hr_batch_id(ref->batch, ref->index));
-    hr_buffer_add_slice(out, hr_batch_source(ref->batch, ref->index));
-    hr_buffer_add_slice(out, hr_batch_type(ref->batch, ref->index));
-    hr_buffer_add_slice(out, hr_batch_subject(ref->batch, ref->index));
-    set_u32(out, sizes, put_attribute(out, &own.time));
-    set_u32(out, sizes + 4, put_attribute(out, &own.content_type));
-    set_u32(out, sizes + 8, put_attribute(out, &own.key));
-    hr_buffer_add_slice(out, hr_batch_data(ref->batch, ref->index));
+    const uint32_t numbers[EVENT_NUMBERS] = {0, /* the size, set below */
+                                             ref->attempt,
+                                             ref->replay,
+                                             view->flags,
+                                             view->id_size,
+                                             view->source_size,
+                                             view->type_size,
+                                             view->subject_size,
+                                             0, /* of time, content type and key, set below */
+                                             0,
+                                             0,
+                                             view->data_size,
+                                             own.extension_count};
+    for (int i = 0; i < EVENT_NUMBERS; i++) {
+        put_u32(out, numbers[i]);
+    }
+    put_slice(out, hr_batch_id(ref->batch, ref->index));
+    put_slice(out, hr_batch_source(ref->batch, ref->index));
+    put_slice(out, hr_batch_type(ref->batch, ref->index));
+    put_slice(out, hr_batch_subject(ref->batch, ref->index));
+    set_u32(out, start + 32, put_attribute(out, &own.time));
+    set_u32(out, start + 36, put_attribute(out, &own.content_type));
+    set_u32(out, start + 40, put_attribute(out, &own.key));
+    size_t data = out->size;
+    put_slice(out, hr_batch_data(ref->batch, ref->index));
     for (uint32_t i = 0; i < own.extension_count; i++) {
         const hr_attribute *extension = &own.extension[i];
         size_t at = out->size;
         put_u32(out, (uint32_t)extension->name.size);
         put_u32(out, 0);
-        hr_buffer_add_slice(out, extension->name);
+        put_slice(out, extension->name);
         set_u32(out, at + 4, put_attribute(out, extension));
     }
     put_u64(out, ref->key_hash);
     set_u32(out, start, (uint32_t)(out->size - start));
+    return data;
 }
 
 static size_t begin_frame(uint8_t type, uint64_t call, hr_buffer *out) {
     size_t start = out->size;
     uint8_t kind[4] = {type, HR_FRAME_VERSION, 0, 0};
+    hr_buffer_room(out, HR_FRAME_HEAD + CALL_NUMBERS * 4);
     put_u32(out, 0);
-    hr_buffer_add(out, kind, sizeof kind);
+    put_slice(out, hr_slice_of(kind, sizeof kind));
     put_u64(out, call);
     return start;
 }
 
-uint32_t hr_frame_call(const hr_call *call, uint32_t timeout_ms, size_t max, hr_buffer *out) {
-    size_t start = begin_frame(HR_FRAME_CALL, call->id, out);
-    size_t count_at = out->size;
-    put_u32(out, 0);
+/* Where the events of a frame lie in its body. */
+typedef struct places {
+    uint32_t event[HR_BATCH_MAX], data[HR_BATCH_MAX];
+} places;
+
+/* Four columns: each event's record, its data, the size of its data, its flags. */
+static void put_places(hr_buffer *out, const hr_call *call, uint32_t sent, const places *own) {
+    hr_buffer_room(out, (size_t)sent * PLACE_BYTES);
+    for (uint32_t i = 0; i < sent; i++) {
+        put_u32(out, own->event[i]);
+    }
+    for (uint32_t i = 0; i < sent; i++) {
+        put_u32(out, own->data[i]);
+    }
+    for (uint32_t i = 0; i < sent; i++) {
+        put_u32(out, call->events[i].batch->view[call->events[i].index].data_size);
+    }
+    for (uint32_t i = 0; i < sent; i++) {
+        put_u32(out, call->events[i].batch->view[call->events[i].index].flags);
+    }
+}
+
+uint32_t hr_frame_call(const hr_call *call, uint32_t timeout_ms, bool with_places, size_t max,
+                       hr_buffer *out) {
+    places own;
+    size_t start = begin_frame(HR_FRAME_CALL, call->id, out), body = out->size;
+    size_t more = with_places ? PLACE_BYTES : 0; /* of each event, behind all of them */
+    put_u32(out, 0);                             /* events, set below */
     put_u32(out, call->version);
     put_u32(out, call->lane);
     put_u32(out, timeout_ms);
     put_u32(out, 0); /* window, later */
     put_u32(out, 0); /* state, later */
+    HR_ASSERT(call->count <= HR_BATCH_MAX);
     uint32_t sent = 0;
     while (sent < call->count) {
         size_t before = out->size;
-        put_event(out, &call->events[sent]);
-        if (out->size - start - HR_FRAME_HEAD > max) {
+        size_t data = put_event(out, &call->events[sent]);
+        if (out->size - body + (sent + 1) * more > max) {
             out->size = before;
             break;
         }
-        sent++;
+        own.event[sent] = (uint32_t)(before - body);
+        own.data[sent++] = (uint32_t)(data - body);
     }
     if (sent == 0) {
         out->size = start;
         return 0;
     }
-    set_u32(out, count_at, sent);
-    set_u32(out, start, (uint32_t)(out->size - start - HR_FRAME_HEAD));
+    if (with_places) {
+        put_places(out, call, sent, &own);
+    }
+    set_u32(out, body, sent);
+    set_u32(out, start, (uint32_t)(out->size - body));
     return sent;
 }
 
@@ -306,9 +367,9 @@ bool hr_frame_log(hr_slice body, hr_wire_log *out) {
     return !r.is_bad && out->level <= 3;
 }
 
-bool hr_frame_hello(hr_slice body, hr_slice *out_error) {
+bool hr_frame_hello(hr_slice body, hr_wire_hello *out) {
     reader r = {.rest = body};
-    get_u32(&r); /* flags, none used yet */
-    *out_error = get_bytes(&r, get_u32(&r));
+    out->flags = get_u32(&r);
+    out->error = get_bytes(&r, get_u32(&r));
     return !r.is_bad;
 }

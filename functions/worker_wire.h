@@ -32,9 +32,11 @@ typedef struct hr_frame {
 /* Reads the frame at the front. false: not whole yet. Errors by *out_bad: no frame can start so. */
 bool hr_frame_read(hr_slice bytes, hr_frame *out, bool *out_bad);
 
-/* Appends a CALL frame with the first events of the call that fit into max bytes (HR_FRAME_MAX).
+/* Appends a CALL frame with the first events of the call that fit into max bytes (HR_FRAME_MAX);
+ * with_places: for a worker whose hello has HR_HELLO_PLACES.
  * Returns how many; 0: the first does not fit, nothing is appended. */
-uint32_t hr_frame_call(const hr_call *call, uint32_t timeout_ms, size_t max, hr_buffer *out);
+uint32_t hr_frame_call(const hr_call *call, uint32_t timeout_ms, bool with_places, size_t max,
+                       hr_buffer *out);
 
 /* Appends a frame without a body, of no call. */
 void hr_frame_bye(hr_buffer *out);
@@ -59,7 +61,13 @@ typedef struct hr_wire_log {
 } hr_wire_log;
 bool hr_frame_log(hr_slice body, hr_wire_log *out);
 
+enum { HR_HELLO_PLACES = 2 }; /* the worker wants the events' places in each call */
+
 /* A HELLO; error empty: the worker is ready. */
-bool hr_frame_hello(hr_slice body, hr_slice *out_error);
+typedef struct hr_wire_hello {
+    uint32_t flags; /* HR_HELLO_* */
+    hr_slice error;
+} hr_wire_hello;
+bool hr_frame_hello(hr_slice body, hr_wire_hello *out);
 
 #endif

@@ -6,7 +6,9 @@ import contextvars
 import importlib.util
 import inspect
 import io
+import itertools
 import json
+import operator
 import os
 import socket
 import struct
@@ -22,13 +24,14 @@ VERSION = 1
 TEXT, JSON, DATA = 1, 2, 4
 RETRY, DROP, DEAD, NOT_RUN = 1, 2, 3, 4
 DEBUG, INFO, WARN, ERROR = 0, 1, 2, 3
+BATCHES, PLACES = 1, 2  # of HELLO
 
 _HEAD = struct.Struct("<IBBHQ")
 _CALL = struct.Struct("<6I")
 _EVENT = struct.Struct("<13I")
 _PAIR = struct.Struct("<2I")
 _HASH = struct.Struct("<Q")
-_SIZE = struct.Struct("<I")
+_ATTEMPT = struct.Struct("<I")
 _EXCEPTION = struct.Struct("<IIqI")
 _RESULT = struct.Struct("<6I")
 _LOG = struct.Struct("<4I")
@@ -36,19 +39,86 @@ _LOG = struct.Struct("<4I")
 LINE_MAX = 1024  # characters of one log line; longer ones come in pieces
 RESULTS_MAX = 1024  # of one answer
 ANSWER_MAX = 48 << 20  # bytes of all results of one answer
+AHEAD_MAX = 64  # events whose data is decoded before it is asked for,
+AHEAD_BYTES = 256 << 10  # and about how many bytes of them
 
-NO_EVENT = ("", 0)
-_current = contextvars.ContextVar("headrace_event", default=None)  # id and attempt
+NO_EVENT = b""
+_current = contextvars.ContextVar("headrace_event", default=None)  # the record of an event
 _newest = NO_EVENT  # for threads that a handler starts: they have no context of their own
 
 
-def _begin(event):
+def _begin(record):
     global _newest
-    _newest = event
-    _current.set(event)
+    _newest = record
+    _current.set(record)
 
 
 _PARTS = {"id": 0, "source": 1, "type": 2, "subject": 3, "time": 4, "content_type": 5, "key": 6, "raw": 7}
+_NUMBERS = {"attempt": 1, "replay": 2}
+_new = object.__new__
+_scan = json.JSONDecoder().scan_once
+
+
+def _value(raw, flags):
+    """Data as a handler gets it."""
+    if flags & JSON:
+        return json.loads(raw) if raw else None
+    return raw.decode() if flags & TEXT else raw
+
+
+class Ahead:
+    """Decodes the data of the call's events. A handler that asks for one after the other gets more of them
+    at each step; who asks in another order, or puts data of its own, gets just what it asks for."""
+
+    def __init__(self, events=(), body=b"", places=((), (), ())):
+        self.events = events
+        self.body = body
+        self.places = places  # columns: where the data lies, its size, its flags
+        self.next = 0  # of this event and those behind it nothing was asked and nothing was put
+        self.step = 1
+        self.step_max = max(1, min(AHEAD_MAX, AHEAD_BYTES * len(events) // max(1, len(body))))
+        self.lock = threading.RLock()  # the handler's threads may ask
+
+    def read(self, event):
+        with self.lock:
+            at = self.next
+            if at == len(self.events) or self.events[at] is not event:
+                self.next = len(self.events)
+                event._data = _value(event.raw, event._fields[3])
+            else:
+                self._decode(at)
+
+    def _decode(self, at):
+        body, chunk = self.body, slice(at, at + self.step)
+        begins, sizes, flags = self.places
+        text = ""
+        try:
+            for event, begin, size, kind in zip(self.events[chunk], begins[chunk], sizes[chunk], flags[chunk]):
+                raw = body[begin:begin + size]
+                end = -1
+                if kind & JSON:  # json.loads() first looks for other encodings and white space: few have any
+                    try:
+                        text = raw.decode()
+                        value, end = _scan(text, 0)
+                    except (ValueError, StopIteration):
+                        text = ""
+                event._data = value if end == len(text) else _value(raw, kind)
+                at += 1
+        except Exception:
+            if self.next == at:  # what was asked for; another one's fault is told to who asks for that
+                self.next = at + 1
+                raise
+        self.next = at
+        self.step = min(self.step * 2, self.step_max)
+
+    def put(self, event, value):
+        with self.lock:
+            self.next = len(self.events)
+            event._data = value
+
+
+NOT_AHEAD = Ahead()
+_ahead = NOT_AHEAD  # of the call that runs
 
 
 class Event:
@@ -56,20 +126,9 @@ class Event:
 
     What the handler does not ask for is not read: a slot is filled by __getattr__ at its first use."""
 
-    __slots__ = (*_PARTS, "attempt", "replay", "data", "extensions", "_record", "_fields", "_key_hash")
+    __slots__ = (*_PARTS, *_NUMBERS, "extensions", "_record", "_fields", "_data", "_key_hash")
 
-    def __init__(self, record):
-        self._record = record
-        self._fields = fields = _EVENT.unpack_from(record)
-        self.attempt = fields[1]
-        self.replay = fields[2]
-        self.id = record[_EVENT.size:_EVENT.size + fields[4]].decode()
-
-    def _read_data(self):
-        flags = self._fields[3]
-        if flags & JSON:
-            return json.loads(self.raw) if self.raw else None
-        return self.raw.decode() if flags & TEXT else self.raw
+    data = property(operator.attrgetter("_data"), lambda self, value: _ahead.put(self, value))
 
     def _read_rest(self):
         record = self._record
@@ -90,9 +149,15 @@ class Event:
             value = value if name == "raw" else value.decode()
             setattr(self, name, value)
             return value
-        if name == "data":
-            self.data = self._read_data()
-            return self.data
+        if name == "_data":
+            _ahead.read(self)
+            return self._data
+        if name in _NUMBERS:
+            setattr(self, name, self._fields[_NUMBERS[name]])
+            return getattr(self, name)
+        if name == "_fields":
+            self._fields = _EVENT.unpack_from(self._record)
+            return self._fields
         if name in ("extensions", "_key_hash"):
             self._read_rest()
             return getattr(self, name)
@@ -156,14 +221,20 @@ class Context:
         self.deadline = deadline  # time.time() at which the daemon gives up
         self.attempt = 1
         self._events = events
+        self._indexes = None  # by id(), from the first emit() with an event
         self._cause = 0 if len(events) == 1 else None
         self._results = []
+
+    def _index(self, event):
+        if self._indexes is None:
+            self._indexes = {id(own): index for index, own in enumerate(self._events)}
+        return self._indexes.get(id(event))
 
     def emit(self, type, data, subject="", content_type="", event=None):
         """A further result event of this type. In handle_batch: event, from which of the events it comes."""
         cause = self._cause
         if event is not None:
-            cause = next((i for i, own in enumerate(self._events) if own is event), None)
+            cause = self._index(event)
         if cause is None:
             raise ValueError("emit(): event= must be one of the events of the call")
         self._results.append(_result(cause, data, type, subject, content_type))
@@ -174,30 +245,37 @@ class Link:
 
     def __init__(self, fd):
         self.socket = socket.socket(fileno=fd)
-        self.buffer = bytearray()
         self.lock = threading.Lock()  # the handler's threads may print
 
     def send(self, kind, call, body):
         with self.lock:
             self.socket.sendall(_HEAD.pack(len(body), kind, VERSION, 0, call) + body)
 
-    def receive(self):
-        while True:
-            if len(self.buffer) >= _HEAD.size:
-                size, kind, _, _, call = _HEAD.unpack_from(self.buffer)
-                end = _HEAD.size + size
-                if len(self.buffer) >= end:
-                    body = bytes(self.buffer[_HEAD.size:end])
-                    del self.buffer[:end]
-                    return kind, call, body
-            more = self.socket.recv(1 << 20)
+    def _exactly(self, size):
+        """So many bytes; fewer at the socket's end. The kernel collects them, nothing is copied here."""
+        got = self.socket.recv(size, socket.MSG_WAITALL) if size else b""
+        while 0 < len(got) < size:  # a signal came between
+            more = self.socket.recv(size - len(got), socket.MSG_WAITALL)
             if not more:
-                return None
-            self.buffer += more
+                break
+            got += more
+        return got
+
+    def receive(self):
+        head = self._exactly(_HEAD.size)
+        if len(head) < _HEAD.size:
+            return None
+        size, kind, _, _, call = _HEAD.unpack(head)
+        body = self._exactly(size)
+        return (kind, call, body) if len(body) == size else None
 
     def log(self, level, text):
-        event, attempt = _current.get() or _newest
-        event = event.encode()
+        record = _current.get()
+        record = _newest if record is None else record
+        event, attempt = b"", 0
+        if record:
+            _, attempt, _, _, size, *_ = _EVENT.unpack_from(record)
+            event = record[_EVENT.size:_EVENT.size + size]
         for line in str(text).splitlines():
             for at in range(0, len(line), LINE_MAX):
                 piece = line[at:at + LINE_MAX].encode("utf-8", "replace")
@@ -351,9 +429,9 @@ class Worker:
         self.loop = None
         self.wants_context = len(inspect.signature(handler).parameters) > 1
 
-    def run(self, *arguments):
-        value = self.handler(*arguments[:2 if self.wants_context else 1])
-        if inspect.isawaitable(value):
+    def run(self, what, context):
+        value = self.handler(what, context) if self.wants_context else self.handler(what)
+        if value is not None and inspect.isawaitable(value):
             if self.loop is None:
                 self.loop = asyncio.new_event_loop()
 
@@ -368,8 +446,9 @@ class Worker:
         for index, event in enumerate(events):
             if answer.failed and not answer.may_run(index):
                 continue
-            _begin((event.id, event.attempt))
-            context.attempt, context._cause, context._results = event.attempt, index, []
+            _begin(event._record)
+            context._cause, context._results = index, []
+            (context.attempt,) = _ATTEMPT.unpack_from(event._record, _ATTEMPT.size)
             try:
                 value = handle(event, context)
                 if isinstance(value, BaseException):  # of a batch of one
@@ -388,14 +467,16 @@ class Worker:
 
     def outcomes(self, events, context):
         """handle_batch(events, ctx): None, or a list with one outcome (value or exception) an event."""
-        outcomes = self.run(events, context)
-        outcomes = [None] * len(events) if outcomes is None else list(outcomes)
+        outcomes = self.run(list(events), context)  # the list is the handler's, to sort or empty it
+        if outcomes is None:
+            return [None] * len(events)
+        outcomes = list(outcomes)
         if len(outcomes) != len(events):
             raise ValueError(f"handle_batch answered {len(outcomes)} outcomes for {len(events)} events")
         return outcomes
 
     def together(self, events, context):
-        _begin((events[0].id, events[0].attempt) if len(events) == 1 else NO_EVENT)
+        _begin(events[0]._record if len(events) == 1 else NO_EVENT)
         context._results = []
         try:
             outcomes = self.outcomes(events, context)
@@ -410,6 +491,8 @@ class Worker:
         for result in context._results:
             emitted.setdefault(_RESULT.unpack_from(result)[0], []).append(result)
         for index, outcome in enumerate(outcomes):
+            if outcome is None and not emitted and not answer.failed:
+                continue
             if answer.failed and not answer.may_run(index):
                 continue
             if isinstance(outcome, BaseException):
@@ -425,16 +508,19 @@ class Worker:
         return answer
 
     def answer(self, call, body):
-        count, version, lane, timeout_ms, window, state = _CALL.unpack_from(body)
-        at = _CALL.size + window + state
-        events = []
-        for _ in range(count):
-            (size,) = _SIZE.unpack_from(body, at)
-            events.append(Event(body[at:at + size]))
-            at += size
+        count, version, lane, timeout_ms, _, _ = _CALL.unpack_from(body)
+        end = len(body) - 16 * count
+        places = struct.unpack_from(f"<{4 * count}I", body, end)
+        begins = places[:count]
+        events = list(map(_new, itertools.repeat(Event, count)))
+        for event, begin, end in zip(events, begins, (*begins[1:], end)):
+            event._record = body[begin:end]  # its own: who keeps an event does not keep the call's others
+        global _ahead
+        _ahead = Ahead(events, body, [places[column * count:(column + 1) * count] for column in (1, 2, 3)])
         context = Context(self.link, os.environ.get("HEADRACE_FUNCTION", ""), version, lane,
                           time.time() + timeout_ms / 1000, events)
         answer = self.together(events, context) if self.is_batch else self.one_by_one(events, context, self.run)
+        _ahead = NOT_AHEAD
         _begin(NO_EVENT)
         self.link.send(ANSWER, call, answer.frame())
 
@@ -466,7 +552,7 @@ def main():
         link.send(HELLO, 0, _PAIR.pack(0, len(why)) + why)
         return 1
     worker = Worker(link, outputs, handler, is_batch)
-    link.send(HELLO, 0, _PAIR.pack(1 if is_batch else 0, 0))
+    link.send(HELLO, 0, _PAIR.pack(PLACES | (BATCHES if is_batch else 0), 0))
     while True:
         frame = link.receive()
         if frame is None:

@@ -15,7 +15,7 @@ static void answer(hr_slice body) {
         hr_buffer out = {0};
         hr_frame frame;
         bool is_bad = false;
-        FUZZ_CHECK(hr_frame_call(&bench.call, 5, HR_FRAME_MAX, &out) == 4);
+        FUZZ_CHECK(hr_frame_call(&bench.call, 5, true, HR_FRAME_MAX, &out) == 4);
         FUZZ_CHECK(hr_frame_read(hr_slice_of(out.bytes, out.size), &frame, &is_bad));
         FUZZ_CHECK(frame.type == HR_FRAME_CALL && frame.size == out.size);
         hr_buffer_fini(&out);
@@ -47,14 +47,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {
         FUZZ_CHECK(!is_bad && frame.size >= HR_FRAME_HEAD && frame.size <= rest.size);
         FUZZ_CHECK(fuzz_is_within(frame.body, rest));
         hr_wire_log line;
-        hr_slice why;
+        hr_wire_hello hello;
         if (frame.type == HR_FRAME_ANSWER) {
             answer(frame.body);
         } else if (frame.type == HR_FRAME_LOG && hr_frame_log(frame.body, &line)) {
             FUZZ_CHECK(fuzz_is_within(line.event_id, frame.body));
             FUZZ_CHECK(fuzz_is_within(line.text, frame.body));
-        } else if (frame.type == HR_FRAME_HELLO && hr_frame_hello(frame.body, &why)) {
-            FUZZ_CHECK(fuzz_is_within(why, frame.body));
+        } else if (frame.type == HR_FRAME_HELLO && hr_frame_hello(frame.body, &hello)) {
+            FUZZ_CHECK(fuzz_is_within(hello.error, frame.body));
         }
         rest = hr_slice_of(rest.bytes + frame.size, rest.size - frame.size);
     }

@@ -69,6 +69,134 @@ static void an_event_answers_to_each_of_its_names(void **state) {
     assert_string_equal(bench_part(hr_batch_data(bench.results, 0)), "{\"c\": 22}");
 }
 
+/* All results of the call are this text. */
+static void assert_results(uint32_t count, const char *text) {
+    assert_int_equal(bench.failure, HR_OK);
+    assert_string_equal(bench.why, "");
+    assert_non_null(bench.results);
+    assert_int_equal(bench.results->count, count);
+    for (uint32_t i = 0; i < count; i++) {
+        assert_string_equal(bench_part(hr_batch_data(bench.results, i)), text);
+    }
+}
+
+static void data_is_that_of_each_event_whatever_stands_beside_it(void **state) {
+    (void)state;
+    static const char *const documents[] = {
+        "{\"a\": 1, \"a\": 2}",   "[1",  "2], 3", " {\"b\": 2}\n",
+        "\xEF\xBB\xBF{\"c\": 3}", "\"x", "y\"",   "",
+        "[1, {\"d\": [NaN]}]"};
+    open_python("import json\n"
+                "def told(read):\n"
+                "    try:\n"
+                "        return repr(read())\n"
+                "    except ValueError as error:\n"
+                "        return str(error)\n"
+                "def handle_batch(events):\n"
+                "    outcomes = []\n"
+                "    for event in events:\n"
+                "        own = told(lambda: json.loads(event.raw) if event.raw else None)\n"
+                "        got = told(lambda: event.data)\n"
+                "        outcomes.append('same' if own == got else f'{got} and not {own}')\n"
+                "    return outcomes\n");
+    bench_wait_room(&bench, 1);
+    for (uint32_t first = 0; first < 9; first++) { /* each document at each place */
+        hr_batch_unref(bench.batch);
+        bench.batch = NULL;
+        for (uint32_t i = 0; i < BENCH_EVENTS; i++) {
+            bench_event(&bench, "e", "", documents[(first + i) % 9]);
+        }
+        bench_call(&bench);
+        assert_results(BENCH_EVENTS, "same");
+    }
+}
+
+static void what_a_handler_does_to_data_and_to_its_list_stays(void **state) {
+    (void)state;
+    open_python("calls = 0\n"
+                "def handle_batch(events):\n"
+                "    global calls\n"
+                "    calls += 1\n"
+                "    mine = list(events)\n"
+                "    wanted = list(range(8))\n"
+                "    for event in mine[:2]:\n"
+                "        event.data['n']\n"
+                "    if calls == 1:\n"
+                "        mine[5].data = {'n': 'put'}\n"
+                "        wanted[5] = 'put'\n"
+                "    elif calls == 2:\n"
+                "        mine[6].data['n'] = 'changed'\n"
+                "        wanted[6] = 'changed'\n"
+                "    else:\n"
+                "        events.reverse()\n"
+                "        events[4].data['n'] = 'turned'\n"
+                "        wanted[3] = 'turned'\n"
+                "    got = [event.data['n'] for event in mine]\n"
+                "    assert got == wanted, got\n"
+                "    events.clear()\n"
+                "    return ['fine'] * 8\n");
+    bench_wait_room(&bench, 1);
+    for (int i = 0; i < BENCH_EVENTS; i++) {
+        char json[16];
+        snprintf(json, sizeof json, "{\"n\": %d}", i);
+        bench_event(&bench, "e", "", json);
+    }
+    for (int calls = 0; calls < 3; calls++) {
+        bench_call(&bench);
+        assert_results(BENCH_EVENTS, "fine");
+    }
+}
+
+static void threads_of_a_handler_change_each_its_own_event(void **state) {
+    (void)state;
+    open_python("import sys\n"
+                "from concurrent.futures import ThreadPoolExecutor\n"
+                "pool = ThreadPoolExecutor(4)\n"
+                "sys.setswitchinterval(1e-6)\n"
+                "def change(event):\n"
+                "    event.data['n'] += 1\n"
+                "def handle_batch(events):\n"
+                "    list(pool.map(change, events))\n"
+                "    return [event.data['n'] for event in events]\n");
+    bench_wait_room(&bench, 1);
+    hr_buffer json = {0}; /* so long that threads meet while it is decoded */
+    hr_buffer_print(&json, "{\"n\": 41, \"all\": [0");
+    for (int i = 0; i < 3000; i++) {
+        hr_buffer_print(&json, ",1");
+    }
+    hr_buffer_print(&json, "]}");
+    for (int i = 0; i < BENCH_EVENTS; i++) {
+        bench_event(&bench, "e", "", hr_buffer_text(&json));
+    }
+    hr_buffer_fini(&json);
+    for (int calls = 0; calls < 50; calls++) {
+        bench_call(&bench);
+        assert_results(BENCH_EVENTS, "42");
+    }
+}
+
+static void an_event_that_is_kept_stays_whole_and_keeps_no_other(void **state) {
+    (void)state;
+    open_python("import gc, pickle, sys\n"
+                "kept = []\n"
+                "def handle(event):\n"
+                "    kept.append(event)\n"
+                "    size = sum(sys.getsizeof(part) for part in gc.get_referents(kept[0]))\n"
+                "    assert size < 5000, size\n"
+                "    twin = pickle.loads(pickle.dumps(kept[0]))\n"
+                "    return [twin.id, twin.data, kept[0].data, twin.floor, kept[0].subject]\n");
+    bench_wait_room(&bench, 1);
+    char *large = hr_alloc(100001);
+    memset(large, '7', 100000);
+    bench_event(&bench, "e1", "a", "1");
+    bench_event(&bench, "e2", "b", large);
+    hr_free(large);
+    for (int calls = 0; calls < 2; calls++) {
+        bench_call(&bench);
+        assert_results(2, "[\"e1\", 1, 1, \"2\", \"room 1\"]");
+    }
+}
+
 static void outcomes_are_per_event_and_later_ones_of_a_failed_key_are_not_run(void **state) {
     (void)state;
     open_python("import headrace\n"
@@ -402,6 +530,10 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(a_return_value_is_a_result_with_a_stable_id, tear_down),
         cmocka_unit_test_teardown(an_event_answers_to_each_of_its_names, tear_down),
+        cmocka_unit_test_teardown(data_is_that_of_each_event_whatever_stands_beside_it, tear_down),
+        cmocka_unit_test_teardown(what_a_handler_does_to_data_and_to_its_list_stays, tear_down),
+        cmocka_unit_test_teardown(threads_of_a_handler_change_each_its_own_event, tear_down),
+        cmocka_unit_test_teardown(an_event_that_is_kept_stays_whole_and_keeps_no_other, tear_down),
         cmocka_unit_test_teardown(outcomes_are_per_event_and_later_ones_of_a_failed_key_are_not_run,
                                   tear_down),
         cmocka_unit_test_teardown(what_a_handler_prints_carries_the_events_id, tear_down),

@@ -2,6 +2,7 @@
 /* Frames between the daemon and a worker: what docs/worker-protocol.md says, and nothing else. */
 #include "functions/worker_wire.h"
 
+#include "core/envelope.h"
 #include "core/memory.h"
 #include "tests/unit/functions/call_bench.h"
 
@@ -86,7 +87,7 @@ static void a_frame_is_read_when_it_is_whole_and_not_before(void **state) {
     (void)state;
     hr_buffer bytes = {0};
     add("e1", "a", "1");
-    assert_int_equal(hr_frame_call(&bench.call, 5000, HR_FRAME_MAX, &bytes), 1);
+    assert_int_equal(hr_frame_call(&bench.call, 5000, false, HR_FRAME_MAX, &bytes), 1);
     hr_frame_bye(&bytes);
     size_t first = bytes.size - HR_FRAME_HEAD;
     for (size_t size = 0; size <= bytes.size; size++) {
@@ -143,7 +144,7 @@ static void a_call_holds_each_part_where_the_page_says(void **state) {
     bench.refs[0].key_hash = UINT64_C(0x1122334455667788);
     bench.call.version = 9;
     bench.call.lane = 4;
-    assert_int_equal(hr_frame_call(&bench.call, 5000, HR_FRAME_MAX, &bytes), 2);
+    assert_int_equal(hr_frame_call(&bench.call, 5000, false, HR_FRAME_MAX, &bytes), 2);
     size_t at = HR_FRAME_HEAD;
     assert_int_equal(at32(&bytes, 0), bytes.size - HR_FRAME_HEAD);
     assert_int_equal(at32(&bytes, at), 2);
@@ -183,31 +184,112 @@ static void a_call_holds_each_part_where_the_page_says(void **state) {
     hr_buffer_fini(&bytes);
 }
 
+static void places_say_where_each_event_and_its_data_lie(void **state) {
+    (void)state;
+    hr_buffer bytes = {0};
+    add("e1", "a", "21");
+    add("event two", "", "");
+    add("e3", "key", "[\"three\"]");
+    static const char *const data[] = {"21", "", "[\"three\"]"};
+    hr_buffer_print(&bytes, "before");
+    assert_int_equal(hr_frame_call(&bench.call, 1, true, HR_FRAME_MAX, &bytes), 3);
+    size_t body_at = 6 + HR_FRAME_HEAD, record = 24, columns = bytes.size - (size_t)3 * 16;
+    assert_int_equal(at32(&bytes, 6), bytes.size - body_at);
+    for (size_t i = 0; i < 3; i++) {
+        size_t part = 52;
+        for (size_t number = 4; number < 11; number++) {
+            part += at32(&bytes, body_at + record + number * 4);
+        }
+        assert_int_equal(at32(&bytes, columns + i * 4), record);
+        assert_int_equal(at32(&bytes, columns + 12 + i * 4), record + part);
+        assert_int_equal(at32(&bytes, columns + 24 + i * 4), strlen(data[i]));
+        assert_int_equal(at32(&bytes, columns + 36 + i * 4), HR_VIEW_JSON | HR_VIEW_DATA);
+        assert_memory_equal(bytes.bytes + body_at + record + part, data[i], strlen(data[i]));
+        record += at32(&bytes, body_at + record);
+    }
+    assert_int_equal(body_at + record, columns);
+    hr_buffer_fini(&bytes);
+}
+
 static void a_call_takes_only_what_fits_into_a_frame(void **state) {
     (void)state;
     hr_buffer bytes = {0};
     add("e1", "a", "1");
     add("e2", "b", "2");
     add("e3", "c", "3");
-    assert_int_equal(hr_frame_call(&bench.call, 1, HR_FRAME_MAX, &bytes), 3);
-    size_t all = bytes.size - HR_FRAME_HEAD;
-    static const struct {
-        int less;
-        uint32_t sent;
-    } cases[] = {{0, 3}, {1, 2}};
-    for (size_t i = 0; i < 2; i++) {
+    for (int with_places = 0; with_places < 2; with_places++) {
         bytes.size = 0;
-        uint32_t sent = hr_frame_call(&bench.call, 1, all - (size_t)cases[i].less, &bytes);
-        assert_int_equal(sent, cases[i].sent);
-        assert_int_equal(at32(&bytes, HR_FRAME_HEAD), sent);
-        assert_int_equal(at32(&bytes, 0), bytes.size - HR_FRAME_HEAD);
-        assert_true(bytes.size - HR_FRAME_HEAD <= all - (size_t)cases[i].less);
+        assert_int_equal(hr_frame_call(&bench.call, 1, with_places, HR_FRAME_MAX, &bytes), 3);
+        size_t all = bytes.size - HR_FRAME_HEAD;
+        static const struct {
+            int less;
+            uint32_t sent;
+        } cases[] = {{0, 3}, {1, 2}};
+        for (size_t i = 0; i < 2; i++) {
+            bytes.size = 0;
+            size_t max = all - (size_t)cases[i].less;
+            uint32_t sent = hr_frame_call(&bench.call, 1, with_places, max, &bytes);
+            assert_int_equal(sent, cases[i].sent);
+            assert_int_equal(at32(&bytes, HR_FRAME_HEAD), sent);
+            assert_int_equal(at32(&bytes, 0), bytes.size - HR_FRAME_HEAD);
+            assert_true(bytes.size - HR_FRAME_HEAD <= max);
+        }
     }
     bytes.size = 0;
     hr_buffer_print(&bytes, "before");
-    assert_int_equal(hr_frame_call(&bench.call, 1, 30, &bytes), 0);
+    assert_int_equal(hr_frame_call(&bench.call, 1, true, 30, &bytes), 0);
     assert_int_equal(bytes.size, 6);
     hr_buffer_fini(&bytes);
+}
+
+static void each_kind_of_attribute_is_told_as_text(void **state) {
+    (void)state;
+    static const hr_attribute kinds[] = {
+        {.type = HR_ATTRIBUTE_BOOLEAN, .number = 1},
+        {.type = HR_ATTRIBUTE_INTEGER, .number = INT32_MIN},
+        {.type = HR_ATTRIBUTE_STRING, .text = {(const uint8_t *)"text", 4}},
+        {.type = HR_ATTRIBUTE_BYTES, .text = {(const uint8_t *)"\0\1\2\3", 4}},
+        {.type = HR_ATTRIBUTE_URI, .text = {(const uint8_t *)"urn:a", 5}},
+        {.type = HR_ATTRIBUTE_URI_REF, .text = {(const uint8_t *)"/b", 2}},
+        {.type = HR_ATTRIBUTE_TIMESTAMP, .number = INT64_C(253402300799999999)}};
+    static const char *const texts[] = {
+        "true", "-2147483648", "text", "AAECAw==", "urn:a", "/b", "9999-12-31T23:59:59.999999Z"};
+    for (size_t kind = 0; kind < sizeof kinds / sizeof *kinds; kind++) {
+        hr_attribute all[HR_ENVELOPE_ATTRIBUTES]; /* as many as there may be */
+        char names[HR_ENVELOPE_ATTRIBUTES][4];
+        for (int i = 0; i < HR_ENVELOPE_ATTRIBUTES; i++) {
+            snprintf(names[i], sizeof names[i], "x%02d", i);
+            all[i] = kinds[kind];
+            all[i].name = hr_slice_text(names[i]);
+        }
+        hr_fields fields = {.id = hr_slice_text("e1"),
+                            .source = hr_slice_text("s"),
+                            .type = hr_slice_text("t"),
+                            .extensions = all,
+                            .extension_count = HR_ENVELOPE_ATTRIBUTES};
+        hr_builder builder = {0};
+        hr_buffer bytes = {0};
+        hr_error err = {0};
+        assert_int_equal(hr_builder_pack(&builder, 1, &fields, &err), HR_OK);
+        hr_batch *batch = hr_builder_finish(&builder, 1, 0);
+        hr_event_ref ref = {.batch = batch, .attempt = 1};
+        hr_call call = {.id = 7, .count = 1, .events = &ref};
+        assert_int_equal(hr_frame_call(&call, 1, false, HR_FRAME_MAX, &bytes), 1);
+        size_t at = HR_FRAME_HEAD + 24, size = strlen(texts[kind]);
+        assert_int_equal(at32(&bytes, at + 48), HR_ENVELOPE_ATTRIBUTES);
+        assert_int_equal(at + at32(&bytes, at), bytes.size);
+        at += 52 + 4;
+        for (int i = 0; i < HR_ENVELOPE_ATTRIBUTES; i++) {
+            assert_int_equal(at32(&bytes, at), 3);
+            assert_int_equal(at32(&bytes, at + 4), size);
+            assert_memory_equal(bytes.bytes + at + 11, texts[kind], size);
+            at += 11 + size;
+        }
+        assert_int_equal(at + 8, bytes.size);
+        hr_batch_unref(batch);
+        hr_builder_fini(&builder);
+        hr_buffer_fini(&bytes);
+    }
 }
 
 /* ---- answers ---- */
@@ -314,14 +396,14 @@ static void random_bytes_are_read_within_their_bounds(void **state) {
         hr_error err = {0};
         hr_frame frame;
         hr_wire_log log;
-        hr_slice error;
+        hr_wire_hello hello;
         bool is_bad;
         hr_code code = hr_frame_answer(slice, &bench.runtime, &bench.call, 2, wire, &err);
         assert_true((code == HR_OK) == (err.text[0] == '\0'));
         hr_batch_unref(hr_results_finish(&wire->results));
         hr_frame_read(slice, &frame, &is_bad);
         hr_frame_log(slice, &log);
-        hr_frame_hello(slice, &error);
+        hr_frame_hello(slice, &hello);
         hr_free(bytes);
     }
 }
@@ -388,16 +470,17 @@ static void a_log_and_a_hello_cut_anywhere_are_refused(void **state) {
     body.bytes[0] = 4; /* no such level */
     assert_false(hr_frame_log(hr_slice_of(body.bytes, body.size), &log));
 
-    hr_slice error;
+    hr_wire_hello hello;
     body.size = 0;
-    u32(&body, 1);
+    u32(&body, 1 | HR_HELLO_PLACES);
     u32(&body, 3);
     hr_buffer_print(&body, "bad");
     for (size_t size = 0; size < body.size; size++) {
-        assert_false(hr_frame_hello(hr_slice_of(body.bytes, size), &error));
+        assert_false(hr_frame_hello(hr_slice_of(body.bytes, size), &hello));
     }
-    assert_true(hr_frame_hello(hr_slice_of(body.bytes, body.size), &error));
-    assert_true(hr_slice_is(error, "bad"));
+    assert_true(hr_frame_hello(hr_slice_of(body.bytes, body.size), &hello));
+    assert_true(hr_slice_is(hello.error, "bad"));
+    assert_int_equal(hello.flags, 1 | HR_HELLO_PLACES);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -407,7 +490,9 @@ int main(void) {
         TEST(a_frame_is_read_when_it_is_whole_and_not_before),
         TEST(another_version_and_a_size_over_the_limit_are_no_frame),
         TEST(a_call_holds_each_part_where_the_page_says),
+        TEST(places_say_where_each_event_and_its_data_lie),
         TEST(a_call_takes_only_what_fits_into_a_frame),
+        TEST(each_kind_of_attribute_is_told_as_text),
         TEST(an_answer_names_exceptions_and_results),
         TEST(an_answer_cut_anywhere_is_garbage),
         TEST(an_answer_that_breaks_a_rule_is_garbage),
