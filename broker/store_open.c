@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <libgen.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
@@ -30,6 +31,17 @@ static hr_code sync_folder(const char *path, hr_error *err) {
     return HR_OK;
 }
 
+/* The folder that holds a path: until it is synced, a power cut may take the path along. */
+static hr_code sync_parent(const char *path, unsigned up, hr_error *err) {
+    char *copy = hr_copy_text(path), *parent = copy;
+    while (up-- > 0) {
+        parent = dirname(parent);
+    }
+    hr_code code = access(parent, R_OK) == 0 ? sync_folder(parent, err) : HR_OK; /* not ours */
+    hr_free(copy);
+    return code;
+}
+
 static hr_code make_folder(const char *dir, hr_error *err) {
     char *path = hr_copy_text(dir);
     hr_code code = HR_OK;
@@ -39,9 +51,16 @@ static hr_code make_folder(const char *dir, hr_error *err) {
         }
         char held = *at;
         *at = 0;
-        if (mkdir(path, 0700) != 0 && errno != EEXIST) {
+        bool is_made = mkdir(path, 0700) == 0;
+        if (!is_made && errno != EEXIST) {
             code =
                 hr_fail(err, HR_E_STORE_IO, errno, "make folder '%s': %s", path, strerror(errno));
+        }
+        if (code == HR_OK && is_made) { /* and the one above, made by a start that was killed */
+            code = sync_parent(path, 2, err);
+        }
+        if (code == HR_OK && (is_made || held == 0)) {
+            code = sync_parent(path, 1, err);
         }
         *at = held;
         if (held == 0) {

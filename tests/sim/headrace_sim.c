@@ -167,15 +167,18 @@ static bool start(sim *s) {
     sim_change(s);
     for (int tries = 0; tries < 20 && s->broken[0] == '\0'; tries++) {
         if (!s->is_calm && s->acks > 0 && sim_chance(s, 6) == 0) {
-            uint64_t dice = sim_chance(s, 4);
+            uint64_t dice = sim_chance(s, 5);
             if (dice == 0) {
                 hr_vfs_sim_fail_read(s->disk, 1 + sim_chance(s, 80));
+            } else if (dice == 4) {
+                hr_vfs_sim_fail_at(s->disk, 1 + sim_chance(s, 20));
             } else {
                 arm(s, dice == 1 ? KILL_AT_CALL : CUT_AT_CALL);
             }
         }
         if (sim_boot(s)) {
             hr_vfs_sim_cut_at(s->disk, 0);
+            hr_vfs_sim_fail_at(s->disk, 0);
             hr_vfs_sim_fail_read(s->disk, 0);
             hr_input wake = {.kind = HR_IN_WAKE}; /* first checkpoints, what was left pending */
             sim_step(s, &wake);
@@ -323,6 +326,9 @@ sim_outcome sim_run_seed(hr_vfs_sim *disk, char *dir, uint64_t seed, sim_mutant 
     }
     sim_world(s);
     uint64_t lives = 1 + sim_chance(s, 4), cut_life = sim_chance(s, lives);
+    if (mutant == SIM_NAMES_LIE) { /* its names are made at the first start */
+        hr_vfs_sim_lie(disk, "/");
+    }
     for (uint64_t i = 0; i < lives && s->broken[0] == '\0'; i++) {
         if (!start(s)) {
             break;

@@ -31,6 +31,7 @@ typedef enum sim_mutant {
     SIM_HONEST,
     SIM_WAL_LIES,      /* syncs of the WAL do nothing */
     SIM_ALL_LIE,       /* all syncs do nothing */
+    SIM_NAMES_LIE,     /* those of the folder do nothing */
     SIM_ACKS_EARLY,    /* the source is told before the commit */
     SIM_SETTLES_EARLY, /* the group's offset is moved with what was called, not settled */
     SIM_MUTANTS
@@ -72,6 +73,7 @@ typedef struct sim_slot {
     bool is_present;
     bool is_barred; /* of a unit that was fenced: nothing may stand here */
     uint8_t parked, done, running, dead, handled; /* bits of functions */
+    uint8_t dropped; /* the letter is of one that the function dropped */
     uint8_t owed;    /* taken by a function no more: it must have an end nevertheless */
     uint8_t repeats; /* handled and not called again since */
 } sim_slot;
@@ -149,6 +151,7 @@ typedef struct sim_totals {
     uint64_t runs, acked, lost, duplicates, allowed, cuts, kills, faults, stops, read_faults, fires,
         replays, events, calls;
     uint64_t corrupt, drift, broken, steps, full, drained_ms_max;
+    uint64_t counted; /* functions whose counters were held against what was seen */
     uint64_t removals, renames, returns, newcomers, moves, fences, fenced_units, removed_letters;
     uint64_t visited[SIM_POINTS];
 } sim_totals;

@@ -250,6 +250,9 @@ void sim_end(sim *s) {
         if (!was_cut) {
             visit_call(s);
         }
+        if (sim_chance(s, 4) == 0) { /* the power goes while it is down */
+            hr_vfs_sim_cut_now(s->disk, false);
+        }
     }
     s->is_told = true;
     if (s->dispatch != NULL) {

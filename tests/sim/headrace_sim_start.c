@@ -269,7 +269,8 @@ bool sim_boot(sim *s) {
     }
     code = code == HR_OK ? hr_store_start(s->store, &err) : code;
     if (code != HR_OK || sim_is_dead(s)) {
-        if (!hr_vfs_sim_is_cut(s->disk) && code != HR_E_STORE_IO && code != HR_E_STORE_FULL) {
+        if (!hr_vfs_sim_is_cut(s->disk) && code != HR_E_STORE_IO && code != HR_E_STORE_FULL &&
+            code != HR_E_STORE_STOPPED) {
             sim_break(s, "it does not start: %s", err.text);
         }
         s->is_over = true;

@@ -34,6 +34,7 @@ void hr_vfs_sim_reset(hr_vfs_sim *sim, uint64_t seed) {
     }
     sim->chance = seed;
     sim->calls = sim->cut_at = sim->fail_at = sim->read_in = 0;
+    sim->names = sim->names_synced = sim->synced_count = 0;
     sim->is_cut = sim->is_kill = sim->has_failed_read = false;
     sqlite3_test_control(SQLITE_TESTCTRL_PRNG_SEED, (int)(seed | 1), NULL);
     hr_vfs_sim_set_room(sim, UINT64_MAX, NULL, 0);
@@ -53,7 +54,7 @@ void hr_vfs_sim_keep(hr_vfs_sim *sim, unsigned place) {
         const disk_file *file = &sim->files[i];
         kept_file *kept = &sim->kept[place][i];
         hr_free(kept->name);
-        kept->name = hr_copy_text(file->name);
+        kept->name = file->exists ? hr_copy_text(file->name) : NULL;
         kept->bytes.size = 0;
         if (file->exists) {
             HR_ASSERT(!file->is_split);
@@ -71,6 +72,7 @@ void hr_vfs_sim_take_kept(hr_vfs_sim *sim, unsigned place) {
             hr_buffer_add(&file->now, kept->bytes.bytes, kept->bytes.size);
         }
     }
+    sim->names_synced = sim->names;
 }
 
 void hr_vfs_sim_free(hr_vfs_sim *sim) {
@@ -78,7 +80,7 @@ void hr_vfs_sim_free(hr_vfs_sim *sim) {
         return;
     }
     hr_vfs_sim_reset(sim, 0);
-    sqlite3_vfs_unregister(&sim->vfs);
+    vfs_sim_unregister(sim);
     for (size_t i = 0; i < FILES_MAX; i++) {
         hr_free(sim->files[i].changes);
         hr_buffer_fini(&sim->files[i].now);
@@ -124,6 +126,9 @@ bool hr_vfs_sim_is_cut(const hr_vfs_sim *sim) {
 }
 
 void hr_vfs_sim_restart(hr_vfs_sim *sim) {
+    if (!sim->is_kill) {
+        vfs_sim_choose_names(sim);
+    }
     for (size_t i = 0; i < FILES_MAX; i++) {
         if (sim->files[i].exists && !sim->is_kill) {
             vfs_sim_survive(sim, &sim->files[i]);
@@ -162,7 +167,7 @@ void hr_vfs_sim_set_room(hr_vfs_sim *sim, uint64_t bytes, const char *ballast_pa
 uint64_t hr_vfs_sim_used(const hr_vfs_sim *sim) {
     uint64_t used = 0;
     for (size_t i = 0; i < FILES_MAX; i++) {
-        used += sim->files[i].now.size;
+        used += sim->files[i].exists ? sim->files[i].now.size : 0;
     }
     return used;
 }

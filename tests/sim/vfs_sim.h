@@ -4,7 +4,13 @@
  * A write reaches the page cache at once and the platter with a sync. A power cut keeps of the
  * writes not synced since what the seed says: each whole, in part (sectors of 512 bytes) or not at
  * all, in any order. What a failed sync should have written never becomes durable, though it is
- * read as if it were and later syncs say yes, as Linux does it. */
+ * read as if it were and later syncs say yes, as Linux does it.
+ *
+ * A file that was made or deleted is there or not after a power cut, as the seed says, until the
+ * folder was synced: by a delete that asks for it, by the first sync of a journal or WAL that was
+ * opened to be made (as SQLite's own VFS does it, which tells nobody when that fails), or by an
+ * fsync() of the real folder that the files are named to be in: the program must be linked with
+ * -Wl,--wrap=fsync. */
 #ifndef HR_TESTS_VFS_SIM_H
 #define HR_TESTS_VFS_SIM_H
 
@@ -28,8 +34,8 @@ enum { HR_VFS_SIM_PLACES = 2 };
 void hr_vfs_sim_keep(hr_vfs_sim *sim, unsigned place);
 void hr_vfs_sim_take_kept(hr_vfs_sim *sim, unsigned place);
 
-/* The power goes in the call-th write, sync, truncate or delete from now (1: the next). From then
- * on every call fails until hr_vfs_sim_restart(). */
+/* The power goes in the call-th write, sync (of the folder, too), truncate or delete from now (1:
+ * the next). From then on every call fails until hr_vfs_sim_restart(). */
 void hr_vfs_sim_cut_at(hr_vfs_sim *sim, uint64_t call);
 bool hr_vfs_sim_is_cut(const hr_vfs_sim *sim);
 /* The same, but the process alone ends: the page cache is still there after the restart. */
@@ -59,7 +65,8 @@ void hr_vfs_sim_fail_at(hr_vfs_sim *sim, uint64_t call);
 void hr_vfs_sim_fail_read(hr_vfs_sim *sim, uint64_t read);
 bool hr_vfs_sim_has_failed_read(const hr_vfs_sim *sim); /* since that call */
 
-/* Files whose name ends so say yes to a sync and do nothing. NULL: all are honest. */
+/* Files whose name ends so say yes to a sync and do nothing; "/": the folder. NULL: all are
+ * honest. */
 void hr_vfs_sim_lie(hr_vfs_sim *sim, const char *suffix);
 
 /* The disk has room for so many bytes of all files; while the file at ballast_path (a real one) is
@@ -67,6 +74,9 @@ void hr_vfs_sim_lie(hr_vfs_sim *sim, const char *suffix);
 void hr_vfs_sim_set_room(hr_vfs_sim *sim, uint64_t bytes, const char *ballast_path,
                          uint64_t ballast_bytes);
 uint64_t hr_vfs_sim_used(const hr_vfs_sim *sim);
+
+/* Was this folder synced by an fsync() since the disk was emptied? Not that of the files. */
+bool hr_vfs_sim_has_synced(const hr_vfs_sim *sim, const char *folder);
 
 /* A hash of all files and of the chance. */
 uint64_t hr_vfs_sim_digest(const hr_vfs_sim *sim);

@@ -168,22 +168,77 @@ disk_file *vfs_sim_find(hr_vfs_sim *sim, const char *name) {
     return NULL;
 }
 
-/* Its buffers stay for the next one. */
 void vfs_sim_drop(disk_file *file) {
     hr_free(file->name);
     file->name = NULL;
+    file->born = file->gone = 0;
     file->exists = file->is_split = file->is_lossy = false;
     file->now.size = 0;
     vfs_sim_forget(file);
 }
 
+static disk_file *find_free(hr_vfs_sim *sim) {
+    for (size_t i = 0; i < FILES_MAX; i++) {
+        if (sim->files[i].name == NULL) {
+            return &sim->files[i];
+        }
+    }
+    return NULL;
+}
+
+/* All changes of the folder are durable. */
+static void forget_gone(hr_vfs_sim *sim) {
+    for (size_t i = 0; i < FILES_MAX; i++) {
+        if (sim->files[i].gone != 0) {
+            vfs_sim_drop(&sim->files[i]);
+        }
+    }
+    sim->names_synced = sim->names;
+}
+
+void vfs_sim_names_synced(hr_vfs_sim *sim) {
+    if (!vfs_sim_has_suffix("/", sim->lie)) {
+        forget_gone(sim);
+    }
+}
+
+void vfs_sim_unlink(hr_vfs_sim *sim, disk_file *file) {
+    file->exists = false;
+    file->gone = ++sim->names;
+}
+
+void vfs_sim_choose_names(hr_vfs_sim *sim) {
+    uint64_t open = sim->names - sim->names_synced;
+    if (open > 0) {
+        bool is_ordered = hr_vfs_sim_chance(sim) % 2 == 0;
+        uint64_t chance = hr_vfs_sim_chance(sim);
+        for (size_t i = 0; i < FILES_MAX; i++) {
+            disk_file *file = &sim->files[i];
+            if (file->name == NULL) {
+                continue;
+            }
+            const char *base = strrchr(file->name, '/'); /* its folder has another name each run */
+            hr_slice name = hr_slice_text(is_ordered ? "" : base == NULL ? file->name : base);
+            uint64_t last = sim->names_synced + hr_hash_more(chance, name) % (open + 1);
+            file->exists = file->born <= last && (file->gone == 0 || file->gone > last);
+            if (!file->exists) {
+                vfs_sim_drop(file);
+            }
+            file->gone = 0;
+        }
+    }
+    sim->names_synced = sim->names;
+}
+
 disk_file *vfs_sim_make(hr_vfs_sim *sim, const char *name) {
-    disk_file *file = sim->files;
-    while (file->exists) {
-        file++;
-        HR_ASSERT(file < sim->files + FILES_MAX);
+    disk_file *file = find_free(sim);
+    if (file == NULL) { /* the folder is written some time, synced or not */
+        forget_gone(sim);
+        file = find_free(sim);
+        HR_ASSERT(file != NULL);
     }
     file->exists = true;
+    file->born = ++sim->names;
     file->name = hr_copy_text(name);
     file->is_wal = vfs_sim_has_suffix(name, "-wal");
     return file;

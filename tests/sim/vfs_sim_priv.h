@@ -8,8 +8,14 @@
 #include "tests/sim/vfs_sim.h"
 
 #include <sqlite3.h>
+#include <sys/stat.h>
 
-enum { SECTOR = 512, FILES_MAX = 8, CHANGES_MAX = 32 /* to look through at each write */ };
+enum {
+    SECTOR = 512,
+    FILES_MAX = 16,
+    CHANGES_MAX = 32, /* to look through at each write */
+    FOLDERS_MAX = 8   /* that are remembered */
+};
 
 /* A change that a sync has not made durable: bytes at an offset, or a truncate to it. What it wrote
  * is in now; the log holds what stood there, to take it back, and what it wrote once another change
@@ -20,8 +26,11 @@ typedef struct change {
     bool is_cut_off, has_new; /* is_cut_off: a truncate */
 } change;
 
+/* A file as its folder knows it: by the page cache it exists, by the platter it does between two
+ * changes of the folder, one of which may be the last that became durable. */
 typedef struct disk_file {
-    char *name;
+    char *name;          /* NULL: this place is free */
+    uint64_t born, gone; /* the changes that made its name and took it away; gone 0: none yet */
     bool exists, is_wal;
     bool is_split; /* durable is a buffer of its own ... */
     bool is_lossy; /* ... and not now without changes: a sync failed or lied */
@@ -42,8 +51,11 @@ struct hr_vfs_sim {
     disk_file files[FILES_MAX];
     kept_file kept[HR_VFS_SIM_PLACES][FILES_MAX];
     uint64_t chance, calls, cut_at, fail_at, room, ballast_bytes;
-    uint64_t read_in; /* reads until one fails */
+    uint64_t names, names_synced; /* changes of the folder; up to this one they are durable */
+    uint64_t read_in;             /* reads until one fails */
     char *lie, *ballast_path;
+    struct stat synced[FOLDERS_MAX]; /* other folders, the last ones */
+    size_t synced_count;
     bool is_cut, is_kill, has_failed_read;
     int cut_call;
 };
@@ -53,7 +65,12 @@ bool vfs_sim_has_suffix(const char *name, const char *suffix);
 /* vfs_sim_disk.c */
 disk_file *vfs_sim_find(hr_vfs_sim *sim, const char *name); /* NULL: none */
 disk_file *vfs_sim_make(hr_vfs_sim *sim, const char *name);
-void vfs_sim_drop(disk_file *file); /* its buffers stay for the next one */
+void vfs_sim_unlink(hr_vfs_sim *sim, disk_file *file);
+void vfs_sim_drop(disk_file *file); /* as if it never was; its buffers stay for the next one */
+/* A sync of the folder: what was made and deleted is durable, unless it lies. */
+void vfs_sim_names_synced(hr_vfs_sim *sim);
+/* A power cut: of the changes since, those up to one, or of each name those up to one. */
+void vfs_sim_choose_names(hr_vfs_sim *sim);
 /* Notes a change before it is done: size bytes at an offset, or (bytes NULL) a truncate to it. */
 void vfs_sim_log(disk_file *file, uint64_t at, const void *bytes, size_t size);
 void vfs_sim_put(hr_buffer *buffer, uint64_t at, const uint8_t *bytes, size_t size);
@@ -64,6 +81,9 @@ void vfs_sim_forget(disk_file *file);   /* the changes not synced */
 void vfs_sim_survive(hr_vfs_sim *sim, disk_file *file); /* a power cut */
 
 /* vfs_sim_sqlite.c */
+/* A sync of the folder, which counts as a call. false: it failed. */
+bool vfs_sim_sync_names(hr_vfs_sim *sim, bool is_wal);
 void vfs_sim_register(hr_vfs_sim *sim);
+void vfs_sim_unregister(hr_vfs_sim *sim);
 
 #endif

@@ -5,6 +5,8 @@
 #include "core/memory.h"
 #include "tests/sim/vfs_sim_priv.h"
 
+#include <errno.h>
+#include <libgen.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -23,6 +25,14 @@ static bool may_change(hr_vfs_sim *sim, bool is_wal, int call, bool *out_cut) {
     return sim->calls != sim->fail_at;
 }
 
+bool vfs_sim_sync_names(hr_vfs_sim *sim, bool is_wal) {
+    bool is_cut = false, may = may_change(sim, is_wal, HR_VFS_SIM_SYNC, &is_cut);
+    if (may) {
+        vfs_sim_names_synced(sim);
+    }
+    return may;
+}
+
 /* ---- methods of a file ---- */
 
 typedef struct open_file {
@@ -30,6 +40,7 @@ typedef struct open_file {
     hr_vfs_sim *sim;
     disk_file *file;
     bool deletes;
+    bool syncs_names; /* at its next sync */
 } open_file;
 
 static open_file *opened(sqlite3_file *file) {
@@ -106,7 +117,7 @@ static int file_truncate(sqlite3_file *base, sqlite3_int64 size) {
 
 static int file_sync(sqlite3_file *base, int flags) {
     (void)flags;
-    const open_file *file = opened(base);
+    open_file *file = opened(base);
     bool is_cut = false;
     if (!may_change(file->sim, file->file->is_wal, HR_VFS_SIM_SYNC, &is_cut)) {
         if (!is_cut) { /* the kernel holds what it could not write for clean from now on */
@@ -120,7 +131,11 @@ static int file_sync(sqlite3_file *base, int flags) {
     } else {
         vfs_sim_unsynced(file->file);
     }
-    return SQLITE_OK;
+    if (file->syncs_names) {
+        vfs_sim_sync_names(file->sim, file->file->is_wal); /* SQLite does not look at it either */
+        file->syncs_names = false;
+    }
+    return file->sim->is_cut ? SQLITE_IOERR_FSYNC : SQLITE_OK;
 }
 
 static int file_size(sqlite3_file *base, sqlite3_int64 *out) {
@@ -185,12 +200,14 @@ static int sim_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *base, int 
         return SQLITE_CANTOPEN;
     }
     disk_file *file = name == NULL ? NULL : vfs_sim_find(sim, name);
+    const int journals = SQLITE_OPEN_MAIN_JOURNAL | SQLITE_OPEN_SUPER_JOURNAL | SQLITE_OPEN_WAL;
     if (file == NULL && (flags & SQLITE_OPEN_CREATE) == 0) {
         return SQLITE_CANTOPEN;
     }
     file = file == NULL ? vfs_sim_make(sim, name == NULL ? "(unnamed)" : name) : file;
     out->file = file;
     out->deletes = (flags & SQLITE_OPEN_DELETEONCLOSE) != 0;
+    out->syncs_names = (flags & SQLITE_OPEN_CREATE) != 0 && (flags & journals) != 0;
     out->base.pMethods = &methods;
     if (out_flags != NULL) {
         *out_flags = flags;
@@ -199,24 +216,24 @@ static int sim_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *base, int 
 }
 
 static int sim_delete(sqlite3_vfs *vfs, const char *name, int sync_dir) {
-    (void)sync_dir;
     hr_vfs_sim *sim = vfs->pAppData;
-    bool is_cut = false;
+    bool is_cut = false, is_wal = vfs_sim_has_suffix(name, "-wal");
     disk_file *file = vfs_sim_find(sim, name);
-    if (!may_change(sim, vfs_sim_has_suffix(name, "-wal"), HR_VFS_SIM_DELETE, &is_cut)) {
+    if (!may_change(sim, is_wal, HR_VFS_SIM_DELETE, &is_cut)) {
         return SQLITE_IOERR_DELETE;
     }
     if (file == NULL) {
         return SQLITE_IOERR_DELETE_NOENT;
     }
-    vfs_sim_drop(file);
-    return SQLITE_OK;
+    vfs_sim_unlink(sim, file);
+    bool is_well = (sync_dir & 1) == 0 || vfs_sim_sync_names(sim, is_wal);
+    return is_well ? SQLITE_OK : SQLITE_IOERR_DIR_FSYNC;
 }
 
 static int sim_access(sqlite3_vfs *vfs, const char *name, int flags, int *out) {
-    (void)flags;
     hr_vfs_sim *sim = vfs->pAppData;
-    *out = vfs_sim_find(sim, name) != NULL;
+    const disk_file *file = vfs_sim_find(sim, name);
+    *out = file != NULL && (flags != SQLITE_ACCESS_EXISTS || file->now.size > 0);
     return sim->is_cut ? SQLITE_IOERR_ACCESS : SQLITE_OK;
 }
 
@@ -251,7 +268,59 @@ static int sim_error(sqlite3_vfs *vfs, int size, char *out) {
     return 0;
 }
 
+/* ---- the folder, which the store syncs by itself ---- */
+
+static hr_vfs_sim *registered; /* the last one */
+
+/* Is it what its files are named to be in? */
+static bool is_folder(const hr_vfs_sim *sim, const struct stat *asked) {
+    struct stat its;
+    char path[1024] = "";
+    for (size_t i = 0; i < FILES_MAX && path[0] == 0; i++) {
+        if (sim->files[i].name != NULL && sim->files[i].name[0] == '/') {
+            snprintf(path, sizeof path, "%s", sim->files[i].name);
+        }
+    }
+    return path[0] != 0 && stat(dirname(path), &its) == 0 && its.st_dev == asked->st_dev &&
+           its.st_ino == asked->st_ino;
+}
+
+bool hr_vfs_sim_has_synced(const hr_vfs_sim *sim, const char *folder) {
+    struct stat asked;
+    bool has = false;
+    if (stat(folder, &asked) != 0) {
+        return false;
+    }
+    for (size_t i = 0; i < FOLDERS_MAX && i < sim->synced_count; i++) {
+        const struct stat *each = &sim->synced[i];
+        has = has || (each->st_dev == asked.st_dev && each->st_ino == asked.st_ino);
+    }
+    return has;
+}
+
+int __real_fsync(int fd); /* NOLINT(bugprone-reserved-identifier): the linker's names */
+int __wrap_fsync(int fd); /* NOLINT(bugprone-reserved-identifier) */
+
+int __wrap_fsync(int fd) { /* NOLINT(bugprone-reserved-identifier) */
+    struct stat asked;
+    if (registered == NULL || fstat(fd, &asked) != 0 || !S_ISDIR(asked.st_mode)) {
+        return __real_fsync(fd);
+    }
+    if (!is_folder(registered, &asked)) {
+        registered->synced[registered->synced_count++ % FOLDERS_MAX] = asked;
+        return __real_fsync(fd);
+    }
+    errno = EIO;
+    return vfs_sim_sync_names(registered, false) ? 0 : -1;
+}
+
+void vfs_sim_unregister(hr_vfs_sim *sim) {
+    sqlite3_vfs_unregister(&sim->vfs);
+    registered = registered == sim ? NULL : registered;
+}
+
 void vfs_sim_register(hr_vfs_sim *sim) {
+    registered = sim;
     sim->vfs = (sqlite3_vfs){.iVersion = 1,
                              .szOsFile = (int)sizeof(open_file),
                              .mxPathname = 1024,

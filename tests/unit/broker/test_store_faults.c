@@ -69,6 +69,40 @@ static hr_code settle(world *w, uint64_t low) {
     return fixture_commit(w->store, &unit);
 }
 
+/* ---- folders ---- */
+
+static void the_folders_above_a_state_are_durable_before_it_is(void **state) {
+    world *w = *state;
+    char *above = hr_format("%s/a", w->dir), *folder = hr_format("%s/a/b", w->dir);
+    char *its = hr_format("%s/a/b/state", w->dir);
+    hr_store_options options = fixture_options(its);
+    options.vfs = "sim";
+    for (int life = 0; life < 2; life++) { /* a start that was killed may have made them */
+        hr_vfs_sim_reset(w->sim, 1);
+        assert_int_equal(open_world(w, &options, NULL), HR_OK);
+        hr_store_close(w->store);
+        w->store = NULL;
+        assert_int_equal(hr_vfs_sim_has_synced(w->sim, w->dir), life == 0);
+        assert_int_equal(hr_vfs_sim_has_synced(w->sim, above), life == 0);
+        assert_true(hr_vfs_sim_has_synced(w->sim, folder));
+    }
+    fixture_remove(its);
+    assert_int_equal(rmdir(folder), 0);
+    assert_int_equal(mkdir(folder, 0700), 0); /* made, and killed before that was durable */
+    its = hr_format("%s/a/b/state", w->dir);
+    hr_vfs_sim_reset(w->sim, 1);
+    options.dir = its;
+    assert_int_equal(open_world(w, &options, NULL), HR_OK);
+    hr_store_close(w->store);
+    w->store = NULL;
+    assert_true(hr_vfs_sim_has_synced(w->sim, above));
+    fixture_remove(its);
+    rmdir(folder);
+    rmdir(above);
+    hr_free(folder);
+    hr_free(above);
+}
+
 /* ---- changed files ---- */
 
 static char *database(const world *w) {
@@ -551,6 +585,7 @@ static void room_that_the_journal_took_comes_back(void **state) {
 int main(void) {
     hr_log_set_level((hr_level)(HR_LOG_ERROR + 1));
     const struct CMUnitTest tests[] = {
+        FAULT_TEST(the_folders_above_a_state_are_durable_before_it_is),
         FAULT_TEST(a_changed_byte_is_reported_and_the_rest_is_read),
         FAULT_TEST(a_damaged_page_costs_its_own_events_only),
         FAULT_TEST(a_flipped_bit_costs_one_event_or_is_refused_in_a_line),
