@@ -22,6 +22,7 @@ struct hr_http_call {
     hr_buffer answer;
     size_t answer_max;
     int64_t retry_after_ms;
+    bool has_head; /* all header lines of the answer came */
     char error[CURL_ERROR_SIZE];
     void (*answered)(void *data, const hr_http_answered *answer);
     void *data;
@@ -56,8 +57,10 @@ static void finish(hr_http_call *call, CURLcode result) {
     hr_http_answered answer = {.retry_after_ms = call->retry_after_ms,
                                .content_type = content_type,
                                .body = hr_slice_of(call->answer.bytes, call->answer.size)};
-    if (result == CURLE_OK) {
+    if (result == CURLE_OK && call->has_head) {
         answer.status = (int)status;
+    } else if (result == CURLE_OK) { /* an end within the head is an end to curl */
+        answer.error = "the answer was cut off within its header lines";
     } else {
         answer.error = call->error[0] != '\0' ? call->error : hr_curl.curl_easy_strerror(result);
         answer.is_timeout = result == CURLE_OPERATION_TIMEDOUT;
@@ -142,6 +145,9 @@ static size_t on_body(char *bytes, size_t size, size_t count, void *data) {
 static size_t on_header(char *bytes, size_t size, size_t count, void *data) {
     hr_http_call *call = data;
     size_t got = size * count;
+    bool is_empty = got <= 2 && (bytes[0] == '\r' || bytes[0] == '\n');
+    bool is_first = got > 5 && memcmp(bytes, "HTTP/", 5) == 0; /* again after one of 100 */
+    call->has_head = is_empty || (call->has_head && !is_first);
     static const char name[] = "retry-after:";
     if (got > sizeof name && got < 100 && strncasecmp(bytes, name, sizeof name - 1) == 0) {
         char text[100];
