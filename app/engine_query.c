@@ -223,11 +223,11 @@ static void on_status(void *data, json_t *take_totals) {
     json_object_set_new(json, "triggers", triggers);
     json_object_set_new(json, "functions", functions);
     json_object_set_new(json, "totals", json_incref(json_object_get(take_totals, "sum")));
-    json_object_set_new(json, "store",
-                        json_pack("{s:I, s:I, s:I, s:I}", "file_bytes",
-                                  (json_int_t)stats.file_bytes, "wal_bytes",
-                                  (json_int_t)stats.wal_bytes, "commits", (json_int_t)stats.groups,
-                                  "events", (json_int_t)stats.events));
+    json_object_set_new(
+        json, "store",
+        json_pack("{s:I, s:I, s:I, s:I, s:f}", "file_bytes", (json_int_t)stats.file_bytes,
+                  "wal_bytes", (json_int_t)stats.wal_bytes, "commits", (json_int_t)stats.groups,
+                  "events", (json_int_t)stats.events, "sync_us", (double)stats.sync_ns / 1000));
     wait->request->answer(wait->request, json);
     json_decref(take_totals);
     hr_free(wait);

@@ -68,6 +68,7 @@ static void update_stats(hr_store *store) {
                                     .groups = store->groups,
                                     .units = store->units,
                                     .events = store->events,
+                                    .sync_ns = hr_pages_sync_ns(store->pages),
                                     .intake_open = store->is_intake_open};
 }
 
@@ -184,6 +185,9 @@ static size_t turn(hr_store *store) {
     store_list_reads answered;
     ended += serve_reads(store, reads, &answered);
     hand_over(store, units, &answered);
+    if (!store->has_judged) {
+        hr_store_judge_syncs(store);
+    }
     if (wal_is_long(store)) { /* after the answers */
         hr_store_checkpoint(store);
     }

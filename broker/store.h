@@ -29,6 +29,10 @@ typedef struct hr_store_options {
     uint32_t page_bytes;        /* of a new file; 0: 16,384 (tests: smaller ones split sooner) */
     uint64_t wal_max_bytes; /* the WAL goes into the file above this; 0: 64 MiB, or two thirds of
                                a smaller ballast */
+    /* What makes schema n + 1 out of schema n, in SQL; the first makes it out of nothing. NULL: the
+     * release's (tests: later ones, that are not there yet). */
+    const char *const *steps;
+    uint32_t step_count;
     /* Intake must stop (false: the ballast was given up) or may go on. On the loop. May be NULL. */
     void (*space)(void *data, bool open);
     void *space_data;
@@ -208,9 +212,10 @@ typedef struct hr_read {
 void hr_store_read(hr_store *store, hr_read *read);
 void hr_read_fini(hr_read *read); /* frees batch, corrupt, found, found_bytes */
 
-/* Bytes of the database file and of the WAL, and groups, units and syncs so far (for status). */
+/* Bytes of the database file and of the WAL, groups, units and events so far, how long a sync takes
+ * (the middle one of the newest nine; 0: fewer yet); for status. */
 typedef struct hr_store_stats {
-    uint64_t file_bytes, wal_bytes, groups, units, events;
+    uint64_t file_bytes, wal_bytes, groups, units, events, sync_ns;
     bool intake_open;
 } hr_store_stats;
 void hr_store_get_stats(hr_store *store, hr_store_stats *out);

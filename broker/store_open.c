@@ -107,18 +107,17 @@ static hr_code read_number(hr_store *store, const char *text, int64_t *out) {
     return result == SQLITE_ROW ? HR_OK : hr_store_fault(store, result);
 }
 
-/* What makes schema n + 1 out of schema n; the first makes it out of nothing. A step that was
- * released is never changed: a new one is added behind it. */
+/* A step that was released is never changed: a new one is added behind it. */
 static const char *const schema_steps[] = {store_schema_0001};
 _Static_assert(sizeof schema_steps / sizeof *schema_steps == STORE_SCHEMA, "a step a version");
 
 /* Takes the file to the newest schema, a transaction a step. */
 static hr_code migrate(hr_store *store, int64_t version) {
     hr_code code = HR_OK;
-    for (int64_t i = version; code == HR_OK && i < STORE_SCHEMA; i++) {
+    for (int64_t i = version; code == HR_OK && i < store->options.step_count; i++) {
         char *text = hr_format("BEGIN IMMEDIATE;%s;PRAGMA application_id=%d;"
                                "PRAGMA user_version=%d;COMMIT;",
-                               schema_steps[i], STORE_APPLICATION, (int)i + 1);
+                               store->options.steps[i], STORE_APPLICATION, (int)i + 1);
         code = hr_store_exec(store, text);
         hr_free(text);
     }
@@ -142,10 +141,10 @@ static hr_code check_schema(hr_store *store, int64_t *out_version, hr_error *err
     if (!is_new && (application != STORE_APPLICATION || version < 1)) {
         return hr_fail(err, HR_E_STORE_CORRUPT, 0, "'%s' is not a store of headrace", store->path);
     }
-    if (version > STORE_SCHEMA) {
+    if (version > store->options.step_count) {
         return hr_fail(err, HR_E_STORE_NEWER, 0,
-                       "'%s' has schema %lld, this headrace knows up to %d: use a newer headrace",
-                       store->path, (long long)version, STORE_SCHEMA);
+                       "'%s' has schema %lld, this headrace knows up to %u: use a newer headrace",
+                       store->path, (long long)version, store->options.step_count);
     }
     *out_version = version;
     return HR_OK;
@@ -385,6 +384,7 @@ static hr_code open_all(hr_store *store, hr_error *err) {
         return code;
     }
     store->seen_seq = (uint64_t)seq;
+    hr_store_judge_place(store);
     store->is_intake_open = hr_store_make_ballast(store);
     if (!store->is_intake_open) {
         hr_log(HR_LOG_WARN, "store", "the disk of '%s' has no room for the ballast: intake waits",
@@ -411,6 +411,10 @@ hr_code hr_store_open(const hr_store_options *options, hr_store **out_store, hr_
     store->options.dir = hr_copy_text(options->dir);
     store->options.vfs = hr_copy_text(options->vfs);
     store->options.page_bytes = options->page_bytes == 0 ? STORE_PAGE_BYTES : options->page_bytes;
+    if (options->steps == NULL) {
+        store->options.steps = schema_steps;
+        store->options.step_count = STORE_SCHEMA;
+    }
     store->wal_max_bytes = options->wal_max_bytes > 0 ? options->wal_max_bytes : wal_max(options);
     store->path = hr_format("%s/headrace.db", options->dir);
     store->ballast_path = hr_format("%s/ballast", options->dir);

@@ -9,9 +9,11 @@
  * not fit. */
 #include "broker/store_priv.h"
 
+#include "core/loop.h"
 #include "core/memory.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
 enum { RESERVED_AT = 20 };
 
@@ -23,13 +25,15 @@ struct store_pages {
     uint32_t page_bytes;
     uint32_t damaged; /* the page met last, 0: none */
     uint8_t *scratch; /* a page on its way out */
+    uint64_t syncs;
+    uint64_t sync_ns[STORE_SYNCS]; /* how long the newest took */
 };
 
 typedef struct page_file {
     sqlite3_file file;
     sqlite3_file *base; /* behind this struct */
     struct store_pages *pages;
-    bool has_sums;
+    bool has_sums, is_written; /* written: since its last sync */
 } page_file;
 
 enum { FILE_BYTES = (sizeof(page_file) + 15) / 16 * 16 };
@@ -108,6 +112,7 @@ static int file_read(sqlite3_file *file, void *out, int size, sqlite3_int64 at) 
 
 static int file_write(sqlite3_file *file, const void *bytes, int size, sqlite3_int64 at) {
     page_file *self = opened(file);
+    self->is_written = true;
     if (is_page(self, size, at)) {
         memcpy(self->pages->scratch, bytes, (size_t)size);
         sign((uint32_t)(at / size) + 1, self->pages->scratch, (size_t)size);
@@ -122,8 +127,15 @@ static int file_truncate(sqlite3_file *file, sqlite3_int64 size) {
 }
 
 static int file_sync(sqlite3_file *file, int flags) {
-    sqlite3_file *base = opened(file)->base;
-    return base->pMethods->xSync(base, flags);
+    page_file *self = opened(file);
+    struct store_pages *pages = self->pages;
+    uint64_t begin_ns = hr_mono_ns();
+    int result = self->base->pMethods->xSync(self->base, flags);
+    if (self->is_written && result == SQLITE_OK) { /* without a write any disk is quick */
+        pages->sync_ns[pages->syncs++ % STORE_SYNCS] = hr_mono_ns() - begin_ns;
+        self->is_written = false;
+    }
+    return result;
 }
 
 static int file_size(sqlite3_file *file, sqlite3_int64 *out) {
@@ -297,6 +309,21 @@ const char *hr_pages_name(const struct store_pages *pages) {
 
 uint32_t hr_pages_damaged(const struct store_pages *pages) {
     return pages->damaged;
+}
+
+static int by_length(const void *a, const void *b) {
+    const uint64_t *left = a, *right = b;
+    return *left < *right ? -1 : *left > *right;
+}
+
+uint64_t hr_pages_sync_ns(const struct store_pages *pages) {
+    if (pages->syncs < STORE_SYNCS) {
+        return 0;
+    }
+    uint64_t sorted[STORE_SYNCS];
+    memcpy(sorted, pages->sync_ns, sizeof sorted);
+    qsort(sorted, STORE_SYNCS, sizeof *sorted, by_length);
+    return sorted[STORE_SYNCS / 2];
 }
 
 int hr_pages_reserve(sqlite3 *db) {

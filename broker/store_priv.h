@@ -27,6 +27,8 @@ enum {
     STORE_CORRUPT_MAX = 65536,         /* positions one read lists as corrupt */
     STORE_DEAD_KEEP_MS = 7 * 86400000, /* replayed and dropped dead letters */
     STORE_PAGE_SUM = 8,                /* at the end of each page of the file */
+    STORE_SYNCS = 9,                   /* whose length is known; odd, for the middle one */
+    STORE_SYNC_NS_LEAST = 30000,       /* hardly a disk is done sooner */
     STORE_WAL_HEAD = 32,
     STORE_WAL_FRAME = 24 /* before its page */
 };
@@ -128,6 +130,7 @@ struct hr_store {
     char why[200];      /* the last error in words */
     bool has_failed;    /* fail-stop: a write was not known to be durable */
     bool is_intake_open, has_ballast, trims_more;
+    bool has_judged; /* what the disk is worth */
     int64_t trimmed_dead_ms;
     uint64_t looked_ns; /* for room on a full disk */
     store_find *finds;
@@ -168,6 +171,8 @@ void hr_pages_free(struct store_pages *take_pages);
 const char *hr_pages_name(const struct store_pages *pages);
 /* The page that could not be read last; 0: none. */
 uint32_t hr_pages_damaged(const struct store_pages *pages);
+/* How long the newest syncs of what was written took, the middle one of them; 0: too few yet. */
+uint64_t hr_pages_sync_ns(const struct store_pages *pages);
 /* Pages of a file that is new get room for their checksum. Returns SQLite's result. */
 int hr_pages_reserve(sqlite3 *db);
 /* Damaged pages are read as they are (or no longer). What they hold proves nothing. */
@@ -282,6 +287,10 @@ hr_code hr_store_trim(hr_store *store, size_t rows);
 bool hr_store_trim_idle(hr_store *store);
 /* Moves the WAL into the file. */
 void hr_store_checkpoint(hr_store *store);
+/* Once, at the start: says that the state lies in memory. */
+void hr_store_judge_place(hr_store *store);
+/* Once, when so many syncs were made: says that they are too short to be true. */
+void hr_store_judge_syncs(hr_store *store);
 /* Something that only passing time makes due. */
 bool hr_store_ages(const hr_store *store);
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Room: the ballast, the history that may go, the WAL. */
+/* Room: the ballast, the history that may go, the WAL; and what the disk under them is worth. */
 #include "broker/store_priv.h"
 
 #include "core/crash.h"
@@ -8,8 +8,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
@@ -345,5 +347,33 @@ void hr_store_checkpoint(hr_store *store) {
             return;
         }
         hr_store_give_ballast(store); /* and once more with its room */
+    }
+}
+
+/* ---- what the disk is worth ---- */
+
+void hr_store_judge_place(hr_store *store) {
+    struct statfs found;
+    store->has_judged = store->options.vfs != NULL; /* a test's disk */
+    if (!store->has_judged && statfs(store->options.dir, &found) == 0 &&
+        (found.f_type == TMPFS_MAGIC || found.f_type == RAMFS_MAGIC)) {
+        hr_log(HR_LOG_WARN, "store", "'%s' is in memory: what is acknowledged goes with the power",
+               store->options.dir);
+        store->has_judged = true;
+    }
+}
+
+void hr_store_judge_syncs(hr_store *store) {
+    uint64_t took_ns = hr_pages_sync_ns(store->pages);
+    if (took_ns == 0) {
+        return;
+    }
+    store->has_judged = true;
+    if (took_ns < STORE_SYNC_NS_LEAST) {
+        hr_log(
+            HR_LOG_WARN, "store",
+            "a sync of '%s' takes %.1f us, too short for most disks: if it is ignored (a virtual "
+            "disk that says so, eatmydata), a power cut takes acknowledged events with it",
+            store->options.dir, (double)took_ns / 1000);
     }
 }

@@ -447,6 +447,91 @@ static void a_read_that_fails_gives_no_event_up(void **state) {
     assert_true(failed > 50);
 }
 
+static uint32_t count_of(world *w, hr_read_kind kind, uint64_t position) {
+    hr_read read = {.kind = kind,
+                    .function = w->one,
+                    .feed = w->in,
+                    .max = 10,
+                    .positions = &position,
+                    .position_count = 1};
+    fixture_read(w->store, &read);
+    assert_int_equal(read.result, HR_OK);
+    uint32_t count = kind == HR_READ_DEAD ? (uint32_t)read.found_count
+                     : read.batch == NULL ? 0
+                                          : read.batch->count;
+    hr_read_fini(&read);
+    return count;
+}
+
+/* An event that waits for its last attempt fails for good: what says so is one unit. */
+static hr_code give_up(world *w, const hr_batch *batch) {
+    hr_row rows[] = {
+        {.kind = HR_ROW_UNPARK, .function = w->one, .feed = w->in, .position = 3},
+        {.kind = HR_ROW_DEAD,
+         .function = w->one,
+         .feed = w->in,
+         .position = 3,
+         .attempt = 3,
+         .reason = hr_slice_text("attempts exhausted"),
+         .bytes = hr_batch_envelope(batch, 0)},
+    };
+    hr_unit unit = {.function = w->one,
+                    .feed = w->in,
+                    .has_checkpoint = true,
+                    .low = 4,
+                    .counters = {.dead = 1},
+                    .rows = rows,
+                    .row_count = 2};
+    return fixture_commit(w->store, &unit);
+}
+
+static void o_f3_what_cannot_become_a_dead_letter_stays_parked(void **state) {
+    world *w = *state;
+    hr_store_options options = fixture_options(w->dir);
+    options.vfs = "sim";
+    int kept = 0;
+    hr_code code = HR_E_STORE_IO;
+    for (uint64_t call = 1; code != HR_OK; call++) {
+        hr_vfs_sim_reset(w->sim, call);
+        assert_int_equal(open_world(w, &options, NULL), HR_OK);
+        assert_int_equal(fixture_append(w->store, w->in, fixture_batch(w->in, 1, 5, 20000)), HR_OK);
+        hr_batch *third = fixture_batch(w->in, 3, 1, 20000);
+        hr_row park = {.kind = HR_ROW_PARK,
+                       .function = w->one,
+                       .feed = w->in,
+                       .position = 3,
+                       .attempt = 2,
+                       .bytes = hr_batch_envelope(third, 0)};
+        hr_unit unit = {.function = w->one,
+                        .feed = w->in,
+                        .has_checkpoint = true,
+                        .low = 4,
+                        .rows = &park,
+                        .row_count = 1};
+        assert_int_equal(fixture_commit(w->store, &unit), HR_OK);
+        hr_vfs_sim_fail_at(w->sim, call);
+        code = give_up(w, third);
+        assert_true(code == HR_OK || code == HR_E_STORE_IO);
+        hr_vfs_sim_fail_at(w->sim, 0);
+        hr_store_close(w->store);
+        hr_vfs_sim_restart(w->sim);
+        assert_int_equal(open_world(w, &options, NULL), HR_OK);
+        uint32_t parked = count_of(w, HR_READ_PARKED, 3), dead = count_of(w, HR_READ_DEAD, 3);
+        assert_int_equal(parked + dead, 1); /* never neither, never both */
+        assert_true(code != HR_OK || dead == 1);
+        kept += parked == 1;
+        if (parked == 1) {
+            assert_int_equal(give_up(w, third), HR_OK);
+            assert_int_equal(count_of(w, HR_READ_PARKED, 3), 0);
+            assert_int_equal(count_of(w, HR_READ_DEAD, 3), 1);
+        }
+        hr_batch_unref(third);
+        hr_store_close(w->store);
+        w->store = NULL;
+    }
+    assert_true(kept > 0);
+}
+
 /* ---- a disk that is full ---- */
 
 /* Appends until it is refused; returns the last position that was kept. */
@@ -596,6 +681,7 @@ int main(void) {
         FAULT_TEST(d2_what_a_failed_sync_left_out_takes_no_later_commit_with_it),
         FAULT_TEST(a_read_of_the_wal_that_fails_condemns_nothing),
         FAULT_TEST(a_read_that_fails_gives_no_event_up),
+        FAULT_TEST(o_f3_what_cannot_become_a_dead_letter_stays_parked),
         FAULT_TEST(a_full_disk_stops_the_intake_and_still_settles),
         FAULT_TEST(a_full_real_disk_stops_the_intake_until_there_is_room),
         FAULT_TEST(room_that_the_journal_took_comes_back),
