@@ -9,6 +9,8 @@ hr_dispatch *hr_dispatch_new(const hr_dispatch_options *options) {
     d->options = *options;
     d->window = options->window_events > 0 ? options->window_events
                                            : (uint64_t)HR_WINDOW_EVENTS - HR_BATCH_MAX;
+    d->window_bytes = options->window_bytes > 0 ? options->window_bytes : HR_WINDOW_BYTES;
+    d->queue_bytes = options->queue_bytes > 0 ? options->queue_bytes : HR_QUEUE_BYTES;
     return d;
 }
 
@@ -20,7 +22,7 @@ static void free_spans(cursor *c) {
         hr_free(s);
     }
     c->last = NULL;
-    c->window = 0;
+    c->window = c->window_bytes = 0;
 }
 
 static void free_list(parked *p) {

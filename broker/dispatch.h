@@ -21,7 +21,11 @@ enum {
     HR_WINDOW_EVENTS = 65536, /* taken from a feed by a function and not yet below its checkpoint */
     HR_QUEUE_EVENTS = 8192,   /* waiting in the lanes of one function */
     HR_PULL_EVENTS = 32768,   /* of one pull feed in memory, not yet taken by all its functions */
-    HR_JOURNAL_BATCHES = 1024 /* newest batches of a journal feed kept in memory (S4) */
+    HR_PULL_BYTES = 32 << 20, /* the same, by the size that its events had so far */
+    HR_PULL_FIRST = 1024,     /* before any was seen */
+    HR_JOURNAL_BATCHES = 1024,  /* newest batches of a journal feed kept in memory (S4) */
+    HR_WINDOW_BYTES = 64 << 20, /* batches with events of the window, and one more */
+    HR_QUEUE_BYTES = 32 << 20   /* of what waits in the lanes, and one batch more */
 };
 
 /* Which events of a batch a function wants, and their keys; both stand outside the core (SQL). */
@@ -216,6 +220,7 @@ typedef struct hr_dispatch_options {
     uint64_t dead_count,
         dead_max;           /* dead letters at start; at the limit the functions stall (S12) */
     uint32_t window_events; /* 0: HR_WINDOW_EVENTS */
+    uint64_t window_bytes, queue_bytes; /* 0: HR_WINDOW_BYTES, HR_QUEUE_BYTES */
     /* A checkpoint that goes without rows and results waits until the last such is so old: S14's
      * interval. 0: none waits. */
     uint64_t checkpoint_ns;

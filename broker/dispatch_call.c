@@ -92,7 +92,9 @@ static uint32_t take_from_lane(function *f, lane *l, call_box *box) {
     }
     l->first = (l->first + taken) & (l->capacity - 1);
     l->count -= taken;
-    f->queued -= taken;
+    for (uint32_t i = 0; i < taken; i++) {
+        hr_queue_leave(f, &box->items[i]);
+    }
     return taken;
 }
 

@@ -62,6 +62,21 @@ static uint64_t lowest_next(const feed *f) {
     return lowest;
 }
 
+/* How many events of a pull feed may be in memory or on their way: by their size so far. */
+static uint64_t pull_most(const feed *f) {
+    if (f->event_bytes == 0) {
+        return HR_PULL_FIRST;
+    }
+    uint64_t most = HR_PULL_BYTES / f->event_bytes;
+    return most > HR_PULL_EVENTS ? HR_PULL_EVENTS : most < 2 ? 2 : most;
+}
+
+/* Larger at once, smaller by and by. */
+static void learn_size(feed *f, const hr_batch *batch) {
+    uint64_t each = batch->size / batch->count + 1;
+    f->event_bytes = each > f->event_bytes ? each : (3 * f->event_bytes + each) / 4;
+}
+
 /* Lets go of batches that nobody needs; asks a pull source for more, restarts a push source. */
 void hr_feed_trim(hr_dispatch *d, feed *f) {
     uint64_t lowest = lowest_next(f);
@@ -69,10 +84,10 @@ void hr_feed_trim(hr_dispatch *d, feed *f) {
         ring_pop(f);
     }
     if (f->policy.pull) {
-        uint64_t held = f->ring_events + f->wanted;
+        uint64_t held = f->ring_events + f->wanted, most = pull_most(f);
         if (!f->is_revoked && !d->is_draining && f->cursors != NULL && f->cursors->is_begun &&
-            held <= HR_PULL_EVENTS / 2) {
-            uint64_t more = HR_PULL_EVENTS - held;
+            held <= most / 2) {
+            uint64_t more = most - held;
             f->wanted += more;
             hr_dispatch_act(d, HR_DO_WANT, 0, f->policy.id)->events = (uint32_t)more;
         }
@@ -332,6 +347,7 @@ void hr_feed_deliver(hr_dispatch *d, hr_batch *take_batch) {
     f->wanted -= take_batch->count < f->wanted ? take_batch->count : f->wanted;
     f->visible = last_position(take_batch) + 1;
     f->counters.received += take_batch->count;
+    learn_size(f, take_batch);
     ring_push(f, take_batch);
 }
 

@@ -137,7 +137,7 @@ static bool is_due(const hr_dispatch *d, const function *f, const parked *p) {
 
 /* Asks the store for the bytes of what is due: one read at a time, of one cursor. */
 void hr_park_release(hr_dispatch *d, function *f) {
-    if (d->is_draining || f->fetching_count > 0 || f->queued >= HR_QUEUE_EVENTS ||
+    if (d->is_draining || f->fetching_count > 0 || hr_queue_is_full(d, f) ||
         (d->options.dead_max > 0 && d->options.dead_count >= d->options.dead_max) ||
         d->lent_count == sizeof d->lent / sizeof *d->lent) {
         return;

@@ -118,7 +118,7 @@ struct cursor {
     bool is_reading, is_dirty, is_dead;
     bool has_lost_settled; /* the set of the store was damaged */
     span *first, *last;
-    uint64_t window; /* events in spans */
+    uint64_t window, window_bytes; /* events in spans, and their batches */
     range *ranges;
     size_t range_count, range_at;
     hr_batch *stash;       /* read from the store, next to be taken */
@@ -145,6 +145,7 @@ struct feed {
     hr_batch **ring;
     uint32_t ring_first, ring_count, ring_capacity;
     uint64_t ring_events, ring_bytes, wanted;
+    uint64_t event_bytes; /* pull: of one event, about; 0: none was seen */
     mark *marks;
     size_t mark_first, mark_count, mark_capacity;
     uint64_t unsettled, coming; /* coming: results in units that are not durable yet */
@@ -163,6 +164,7 @@ struct function {
     hr_function_policy policy;
     lane *lanes;
     uint32_t slots, running, queued, turn;
+    uint64_t queued_bytes;
     bool is_sleeping; /* a lane waits for its batch window */
     call_box *calls_first, *calls_last, *free_calls;
     hr_map64 chains;
@@ -194,7 +196,8 @@ struct hr_dispatch {
     bool is_draining;
     uint64_t now_ns, chance, wake_ns;
     uint64_t flushed_ns; /* checkpoints alone were last written */
-    uint64_t window;     /* events of a cursor at which it takes no more */
+    /* of a cursor, at which its oldest are parked; of what waits in a function's lanes */
+    uint64_t window, window_bytes, queue_bytes;
     int64_t real_us;
     /* The wall clock without its jumps since the start (S11): what all ages and due times in memory
      * count by. Rows hold real time: hr_dispatch_real_ms(). */
@@ -262,6 +265,8 @@ void hr_cursor_read(hr_dispatch *d, const hr_input *input);
 hr_batch *hr_batch_part(hr_batch *batch, uint64_t position, uint64_t end);
 void hr_lane_push(function *f, uint32_t index, const item *what, bool at_front, uint64_t now_ns);
 void hr_cursor_unqueue(cursor *c);
+bool hr_queue_is_full(const hr_dispatch *d, const function *f);
+void hr_queue_leave(function *f, const item *it); /* it is in its lane no more */
 bool hr_cursor_was_settled(cursor *c, uint64_t position);
 uint32_t hr_lane_of(function *f, uint64_t key_hash);
 
@@ -311,6 +316,7 @@ void hr_removed_finish(hr_dispatch *d, function *f);
 void hr_removed_done(hr_dispatch *d, const unit_box *unit);
 
 /* dispatch_window.c: what runs so long that it would hold the checkpoint back */
+bool hr_window_is_full(const hr_dispatch *d, const cursor *c);
 void hr_window_open(hr_dispatch *d, cursor *c);
 
 #endif

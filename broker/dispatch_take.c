@@ -7,6 +7,19 @@
 
 #define READ_PAUSE_NS UINT64_C(1000000000)
 
+bool hr_queue_is_full(const hr_dispatch *d, const function *f) {
+    return f->queued >= HR_QUEUE_EVENTS || f->queued_bytes >= d->queue_bytes;
+}
+
+static uint64_t size_of(const item *it) {
+    return it->batch->view[it->index].size;
+}
+
+void hr_queue_leave(function *f, const item *it) {
+    f->queued--;
+    f->queued_bytes -= size_of(it);
+}
+
 void hr_lane_push(function *f, uint32_t index, const item *what, bool at_front, uint64_t now_ns) {
     lane *l = &f->lanes[index];
     if (l->count == l->capacity) {
@@ -31,6 +44,7 @@ void hr_lane_push(function *f, uint32_t index, const item *what, bool at_front, 
     }
     l->count++;
     f->queued++;
+    f->queued_bytes += size_of(what);
 }
 
 static void drop_from_lane(function *f, lane *l, const cursor *c) {
@@ -40,10 +54,10 @@ static void drop_from_lane(function *f, lane *l, const cursor *c) {
         if (it->cursor != c) {
             l->ring[(l->first + kept++) & (l->capacity - 1)] = *it;
         } else {
+            hr_queue_leave(f, it);
             if (it->parked != NULL) {
                 hr_park_put_back(it);
             }
-            f->queued--;
         }
     }
     l->count = kept;
@@ -127,6 +141,7 @@ static void take_batch(hr_dispatch *d, cursor *c, hr_batch *batch) {
     }
     c->last = s;
     c->window += count;
+    c->window_bytes += batch->size;
     if (c->is_removed) {
         hr_removed_take(d, c, s);
         c->next = batch->position[count - 1] + 1;
@@ -246,14 +261,14 @@ void hr_function_take(hr_dispatch *d, function *f) {
     for (bool any = true; any;) {
         any = false;
         for (cursor *c = f->cursors; c != NULL; c = c->next_of_function) {
-            if (!c->is_begun || c->feed->is_revoked || f->queued >= HR_QUEUE_EVENTS ||
+            if (!c->is_begun || c->feed->is_revoked || hr_queue_is_full(d, f) ||
                 !has_started(c->feed) || (c->is_removed && c->next >= c->end)) {
                 continue;
             }
-            if (c->window > d->window && c->stash == NULL && c->next >= c->feed->visible) {
-                continue;
-            }
-            if (c->window > d->window) {
+            if (hr_window_is_full(d, c)) {
+                if (c->stash == NULL && c->next >= c->feed->visible) {
+                    continue;
+                }
                 hr_window_open(d, c);
             }
             hr_batch *batch = next_batch(d, c);

@@ -118,6 +118,7 @@ void hr_cursor_advance(cursor *c) {
             c->last = NULL;
         }
         c->window -= s->batch->count;
+        c->window_bytes -= s->batch->size;
         hr_batch_unref(s->batch);
         hr_free(s);
     }

@@ -24,11 +24,16 @@ static void detach_queued(hr_dispatch *d, function *f, const span *s) {
     }
 }
 
+/* By events, or by bytes: an open event holds the batches behind it in memory. */
+bool hr_window_is_full(const hr_dispatch *d, const cursor *c) {
+    return c->window > d->window || (c->window_bytes > d->window_bytes && c->first != c->last);
+}
+
 /* The window of the cursor is full: what is open of its oldest batch is parked, as running where it
  * runs, so that the checkpoint goes on. In its lane and its call it stays as it is. */
 void hr_window_open(hr_dispatch *d, cursor *c) {
     hr_cursor_advance(c); /* it may be full of what is settled and only waits for a commit */
-    while (c->window > d->window) {
+    while (hr_window_is_full(d, c)) {
         span *oldest = c->first;
         detach_running(d, c->function, oldest);
         detach_queued(d, c->function, oldest);

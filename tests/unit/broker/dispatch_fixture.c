@@ -63,6 +63,8 @@ void fx_start(fixture *fx) {
                                    .dead_max = fx->dead_max,
                                    .dead_count = fx->dead_rows,
                                    .window_events = fx->window,
+                                   .window_bytes = fx->window_bytes,
+                                   .queue_bytes = fx->queue_bytes,
                                    .checkpoint_ns = (uint64_t)fx->checkpoint_ms * 1000000};
     fx->d = hr_dispatch_new(&options);
     for (uint32_t feed = 1; feed < FX_PULL; feed++) {

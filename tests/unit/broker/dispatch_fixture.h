@@ -76,6 +76,7 @@ typedef struct fixture {
     uint64_t max_bytes, dead_max, seed;
     uint64_t max_offer; /* of FX_IN alone; 0: max_bytes */
     uint32_t window, checkpoint_ms;
+    uint64_t window_bytes, queue_bytes;
     const char *attribute; /* events carry it, as number; NULL: none */
     uint32_t number;
     int64_t jump_ms;    /* of the wall clock */

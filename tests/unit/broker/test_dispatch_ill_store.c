@@ -118,6 +118,39 @@ static void after_a_full_disk_a_unit_is_tried_each_second(void **state) {
     fx_free(fx);
 }
 
+/* The store ends at an I/O error, and the process with it. */
+static void o_f3_without_its_dead_letter_an_event_is_called_again(void **state) {
+    (void)state;
+    fixture *fx = fx_one();
+    fx_start(fx);
+    fx_offer(fx, 1, 1, 1, 0);
+    fx_settle_store(fx);
+    for (int attempt = 1; attempt < 3; attempt++) {
+        fx_fail(fx, 0, 0, HR_OUTCOME_RETRY);
+        fx_settle_store(fx);
+        fx_wake(fx, 10);
+        fx_settle_store(fx);
+    }
+    for (int life = 0; life < 3; life++) { /* the last attempt, and it cannot be written */
+        assert_int_equal(fx->call_count, 1);
+        assert_int_equal(fx->calls[0]->events[0].attempt, 3);
+        fx_fail(fx, 0, 0, HR_OUTCOME_RETRY);
+        assert_int_equal(fx->unit_count, 1);
+        fx_restart(fx);
+        assert_int_equal(fx->dead_rows, 0);
+        assert_int_equal(fx->parked_count, 1);
+        fx_settle_store(fx);
+        fx_wake(fx, 10);
+        fx_settle_store(fx);
+    }
+    fx_fail(fx, 0, 0, HR_OUTCOME_RETRY);
+    fx_settle_store(fx);
+    assert_int_equal(fx->dead_rows, 1);
+    assert_int_equal(fx->parked_count, 0);
+    assert_null(fx->broken);
+    fx_free(fx);
+}
+
 /* 256 are asked for at once, a batch holds 64 MiB. */
 static void parked_events_that_fill_a_batch_are_read_in_several(void **state) {
     (void)state;
@@ -149,6 +182,7 @@ static void parked_events_that_fill_a_batch_are_read_in_several(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_read_that_fails_is_asked_for_again_after_a_pause),
+        cmocka_unit_test(o_f3_without_its_dead_letter_an_event_is_called_again),
         cmocka_unit_test(parked_events_that_fill_a_batch_are_read_in_several),
         cmocka_unit_test(a_refused_unit_stalls_its_function_and_names_why),
         cmocka_unit_test(a_refused_unit_is_tried_ever_more_rarely),

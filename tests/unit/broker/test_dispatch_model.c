@@ -31,6 +31,8 @@ static void set_up(fixture *fx, uint64_t seed) {
     fx->takes[4] = fx->takes[5] = FX_PULL;
     fx->functions[5].order = (hr_order)(fx_random(fx) % 3);
     fx->window = fx_random(fx) % 2 == 0 ? 0 : 8;
+    fx->window_bytes = seed % 4 == 1 ? 1000 : 0;
+    fx->queue_bytes = seed % 5 == 2 ? 300 : 0;
     fx_start(fx);
 }
 

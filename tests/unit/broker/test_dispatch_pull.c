@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Pull feeds: start, credit, what the group is told, revocation, fencing, return (S5, S8, S17). */
+#include "core/envelope.h"
 #include "tests/unit/broker/dispatch_fixture.h"
 
 #include <setjmp.h>
@@ -63,7 +64,7 @@ static void s8_the_credit_ends_while_a_function_takes_nothing(void **state) {
     fx_restart(fx);
     fx_assign(fx);
     fx_settle_store(fx);
-    assert_int_equal(fx->credit, HR_PULL_EVENTS);
+    assert_int_equal(fx->credit, HR_PULL_FIRST);
     fx_produce(fx, 2, 1);
     fx_deliver(fx, 1);
     fx_settle_store(fx);
@@ -74,10 +75,41 @@ static void s8_the_credit_ends_while_a_function_takes_nothing(void **state) {
     }
     fx_deliver(fx, 1); /* the second function stalls: what it parked is over its quota */
     fx_settle_store(fx);
-    assert_int_equal(fx->credit, HR_PULL_EVENTS - 2);
+    assert_int_equal(fx->credit, HR_PULL_EVENTS - 1); /* of small ones as many as may be */
     hr_feed_stats stats;
     hr_dispatch_feed_stats(fx->d, FX_PULL, &stats);
     assert_int_equal(stats.in_memory, 1); /* kept for the second, taken by the first */
+    fx_free(fx);
+}
+
+/* Of large events fewer are asked for: what is in memory and on its way is bounded in bytes. */
+static void o_f5_the_credit_of_a_partition_follows_the_size_of_its_events(void **state) {
+    (void)state;
+    fixture *fx = takers(1);
+    fx_assign(fx);
+    fx_settle_store(fx);
+    assert_int_equal(fx->credit, HR_PULL_FIRST);
+    static uint8_t large[1 << 20];
+    hr_builder builder = {0};
+    hr_fields fields = {.id = hr_slice_text("1"),
+                        .source = hr_slice_text("/large"),
+                        .type = hr_slice_text("t"),
+                        .data = hr_slice_of(large, sizeof large),
+                        .has_data = true};
+    assert_int_equal(hr_builder_pack(&builder, 1, &fields, NULL), HR_OK);
+    hr_input input = {.kind = HR_IN_DELIVER,
+                      .deliver = {.take_batch = hr_builder_finish(&builder, FX_PULL, fx->epoch)}};
+    hr_builder_fini(&builder);
+    fx->want = 0;
+    fx_step(fx, &input);
+    assert_int_equal(fx->call_count, 1);
+    assert_int_equal(fx->want, 0); /* what may still come is more than enough */
+    fx->credit = HR_PULL_FIRST - 1;
+    fx_produce(fx, HR_PULL_FIRST, 0); /* the first is the large one */
+    fx->sent = 2;
+    fx_deliver(fx, HR_PULL_FIRST - 1);
+    assert_int_equal(fx->sent, HR_PULL_FIRST + 1);
+    assert_in_range(fx->want, 1, 64); /* not 32,768: it was large a moment ago */
     fx_free(fx);
 }
 
@@ -378,6 +410,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(s17_nothing_is_dispatched_before_every_start_is_durable),
         cmocka_unit_test(s8_the_credit_ends_while_a_function_takes_nothing),
+        cmocka_unit_test(o_f5_the_credit_of_a_partition_follows_the_size_of_its_events),
         cmocka_unit_test(o_k1_s17_the_group_is_told_what_is_settled_or_was_attempted),
         cmocka_unit_test(o_k1_s17_the_slowest_function_holds_the_group_back),
         cmocka_unit_test(s17_what_was_parked_untried_goes_to_the_next_owner),

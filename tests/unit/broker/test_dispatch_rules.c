@@ -138,6 +138,62 @@ static void s7_what_ran_out_of_the_window_and_fails_waits_like_others(void **sta
     fx_free(fx);
 }
 
+/* Events with hr_batch.size bytes each, of which a function with one lane has only so many in
+ * memory when it hangs in the first. */
+static void o_f5_a_function_that_hangs_holds_a_bounded_number_of_bytes(void **state) {
+    (void)state;
+    fixture *fx = fx_one();
+    fx->functions[1].lanes = fx->functions[1].batch_size = 1;
+    fx->queue_bytes = 1000;
+    fx_start(fx);
+    for (uint64_t i = 1; i <= 200; i++) {
+        fx_offer(fx, i, i, 1, 0);
+        fx_settle_store(fx);
+    }
+    uint64_t each = fx->journal[FX_IN][1].one->view[0].size;
+    hr_function_stats stats;
+    hr_dispatch_function_stats(fx->d, 1, &stats);
+    assert_int_equal(fx->call_count, 1);
+    assert_in_range(stats.queued, 1000 / each - 1, 1000 / each + 2);
+    for (int i = 0; i < 200; i++) { /* it goes on: nothing was forgotten, nothing comes twice */
+        assert_int_equal(fx->call_count, 1);
+        assert_int_equal(fx->calls[0]->events[0].batch->position[0], i + 1);
+        fx_answer(fx, 0, HR_OK, NULL, 0, false);
+        fx_settle_store(fx);
+    }
+    assert_int_equal(fx->call_count, 0);
+    assert_int_equal(fx->parked_count, 0);
+    assert_int_equal(fx->checkpoint[1][FX_IN].counters.delivered, 200);
+    fx_free(fx);
+}
+
+static void o_f5_an_event_that_hangs_lets_go_of_the_bytes_behind_it(void **state) {
+    (void)state;
+    fixture *fx = fx_one();
+    fx->functions[1].lanes = 1000; /* of which one hangs */
+    fx->functions[1].batch_size = 1;
+    fx->window_bytes = 2000;
+    fx_start(fx);
+    for (uint64_t i = 1; i <= 200; i++) {
+        fx_offer(fx, i, i, 1, 0);
+        fx_settle_store(fx);
+        while (fx->call_count > 1) { /* all but the first */
+            fx_answer(fx, 1, HR_OK, NULL, 0, false);
+            fx_settle_store(fx);
+        }
+    }
+    assert_int_equal(fx->calls[0]->events[0].batch->position[0], 1);
+    assert_int_equal(fx->parked_count, 1);
+    assert_int_equal(fx->parked[0].row.position, 1);
+    assert_int_equal(fx->parked[0].row.state, HR_PARKED_RUNNING);
+    assert_true(fx->checkpoint[1][FX_IN].low > 150);
+    fx_answer(fx, 0, HR_OK, NULL, 0, false);
+    fx_settle_store(fx);
+    assert_int_equal(fx->parked_count, 0);
+    assert_int_equal(fx->checkpoint[1][FX_IN].counters.delivered, 200);
+    fx_free(fx);
+}
+
 static void a_result_too_deep_in_a_chain_is_a_dead_letter(void **state) {
     (void)state;
     fixture *fx = fx_one();
@@ -281,6 +337,8 @@ int main(void) {
         cmocka_unit_test(s7_a_retry_is_parked_at_once_and_the_checkpoint_passes),
         cmocka_unit_test(s7_an_event_that_still_runs_when_it_leaves_the_window_is_parked),
         cmocka_unit_test(s7_what_was_parked_as_running_is_retried_after_a_restart),
+        cmocka_unit_test(o_f5_a_function_that_hangs_holds_a_bounded_number_of_bytes),
+        cmocka_unit_test(o_f5_an_event_that_hangs_lets_go_of_the_bytes_behind_it),
         cmocka_unit_test(s7_what_ran_out_of_the_window_and_fails_waits_like_others),
         cmocka_unit_test(a_result_too_deep_in_a_chain_is_a_dead_letter),
         cmocka_unit_test(the_count_of_attempts_stays_within_its_sixteen_bits),
