@@ -100,6 +100,12 @@ static void say_ok(hr_unit *units, hr_code instead_of) {
     }
 }
 
+static bool is_group; /* of two units or more; one store a process */
+
+bool hr_store_syncs_again(int result) {
+    return result != SQLITE_OK && is_group && HR_MUTANT("sync-retried");
+}
+
 bool hr_store_mutate(hr_store *store, hr_unit *units) {
     if (units->next == NULL) {
         return false;
@@ -121,7 +127,9 @@ bool hr_store_mutate(hr_store *store, hr_unit *units) {
     if (HR_MUTANT("synchronous-normal")) {
         hr_store_exec(store, "PRAGMA synchronous=NORMAL");
     }
+    is_group = true;
     hr_store_commit(store, group);
+    is_group = false;
     if (HR_MUTANT("synchronous-normal")) {
         hr_store_exec(store, "PRAGMA synchronous=FULL");
     }

@@ -131,6 +131,9 @@ static int file_sync(sqlite3_file *file, int flags) {
     struct store_pages *pages = self->pages;
     uint64_t begin_ns = hr_mono_ns();
     int result = self->base->pMethods->xSync(self->base, flags);
+    if (hr_store_syncs_again(result)) {
+        result = self->base->pMethods->xSync(self->base, flags);
+    }
     if (self->is_written && result == SQLITE_OK) { /* without a write any disk is quick */
         pages->sync_ns[pages->syncs++ % STORE_SYNCS] = hr_mono_ns() - begin_ns;
         self->is_written = false;

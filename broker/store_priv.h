@@ -253,9 +253,12 @@ void hr_store_fail_stop(hr_store *store, const char *what);
 bool hr_store_mutate(hr_store *store, hr_unit *units);
 /* After parked events were read. */
 void hr_store_mutate_read(hr_store *store, const hr_read *read);
+/* Is a sync that came to this tried again? */
+bool hr_store_syncs_again(int result);
 #else
 #define hr_store_mutate(store, units)     false
 #define hr_store_mutate_read(store, read) ((void)0)
+#define hr_store_syncs_again(result)      false
 #endif
 
 /* store_read.c */

@@ -11,7 +11,6 @@ import socket
 import struct
 import subprocess
 import sys
-import threading
 import time
 
 from daemon import free_port
@@ -56,6 +55,7 @@ class Telemetry(Streamed):
     """MQTT 3.1.1, QoS 1, over a real mosquitto; acknowledged is what it sent a PUBACK for."""
 
     name = "telemetry"
+    window = 200
     functions = [Function("take-telemetry", "telemetry", "streamed",
                           "    order: key\n    batch: { size: 32 }\n")]
 
@@ -65,13 +65,11 @@ class Telemetry(Streamed):
         subprocess.run([SERVICES / "mosquitto.sh", "start", self.broker, str(self.port)],
                        check=True, stdout=sys.stderr)
         self.trigger = (f"    mqtt: {{ url: mqtt://127.0.0.1:{self.port}, topic: prove/+place, "
-                        "qos: 1, window: 200 }\n")
+                        f"qos: 1, window: {self.window} }}\n")
 
     def start(self, daemon, stopping):
         daemon.wait_line("telemetry: mqtt is up")  # its session is there and keeps what comes
-        thread = threading.Thread(target=self._produce, args=(stopping,))
-        thread.start()
-        self.threads.append(thread)
+        self.go(self._produce, stopping)
 
     def _produce(self, stopping):
         broker = socket.create_connection(("127.0.0.1", self.port), 30)
@@ -116,6 +114,7 @@ class Records(Streamed):
     """Kafka, a real broker with four partitions; acknowledged is a delivery report, acks=all."""
 
     name = "records"
+    is_pull = True
     functions = [Function("take-records", "records", "streamed",
                           "    order: key\n    batch: { size: 32 }\n")]
 
@@ -153,10 +152,8 @@ class Records(Streamed):
                 self.acked.append(line.strip())
             assert feed.wait() == 0, "the Kafka producer failed"
 
-        for work in (write, read):
-            thread = threading.Thread(target=work)
-            thread.start()
-            self.threads.append(thread)
+        self.go(write)
+        self.go(read)
 
     def end(self):
         subprocess.run([SERVICES / "kafka.sh", "stop", self.broker], check=False)

@@ -23,6 +23,7 @@ import time
 import prove_faults
 from prove_faults import Lines, kill
 from daemon import Daemon
+from prove_judge import dead_of, judge
 from prove_inputs import Orders, Ticks
 
 LOAD_S = 2.0     # so long the fault may take to be met under load
@@ -41,7 +42,7 @@ class Shell(Lines):
 
 
 class Clock(Ticks):
-    """A tick a second; owed from the first that came: before it the start was not durable."""
+    """A tick a second; owed from the first that came, or since a start that was durable."""
 
     functions = Ticks.functions[:1]
     unordered = frozenset()
@@ -52,10 +53,11 @@ class Clock(Ticks):
     def start(self, daemon, stopping):
         self.began = self.began or int(time.time()) - LIMIT_S
 
-    def owe(self, handled):
-        came = [self._second(id_) for id_, _, _ in handled.firsts[self.functions[0].name]]
+    def owe(self, handled, since):
+        """since: when its start was durable at the latest."""
+        came = [self._second(id_) - 1 for id_, _, _ in handled.firsts[self.functions[0].name]]
         first = self.began
-        self.close(handled, min(came) - 1 if came else time.time(), time.time())
+        self.close(handled, min([since, *came]), time.time())
         self.began = first  # one from before that comes late is no phantom
 
 
@@ -77,6 +79,7 @@ class Beginning:
             one.start(daemon, stopping)
         time.sleep(0.8)
         daemon.kill9()
+        handled.mark("a kill")
         stopping.set()
         prove_faults.abandoned.add(daemon.port)
         for one in inputs[:2]:
@@ -128,6 +131,7 @@ class Case:
         self.met = None
         self.stopping, self.over = threading.Event(), threading.Event()
         self.loads = 0
+        self.loaded = None  # when, and what was acknowledged before
         self.wrong = []
 
     # -- the load
@@ -135,13 +139,19 @@ class Case:
     def load(self):
         self.stopping.clear()
         self.loads += 1
+        if self.loaded is None or self.loaded[1] == self.acked():
+            self.loaded = (time.time(), self.acked())
         for one in self.inputs[:2]:
             for number in range(one.count):
-                thread = threading.Thread(target=one._produce, daemon=True, args=(
-                    self.daemon, self.stopping, 100 * self.loads + number))
-                thread.start()
-                one.threads.append(thread)
+                one.go(one._produce, self.daemon, self.stopping, 100 * self.loads + number)
         self.inputs[2].start(self.daemon, self.stopping)
+
+    def acked(self):
+        return sum(len(one.acked) for one in self.inputs[:2])
+
+    def clock_began(self):
+        """When the clock's start was durable: it is committed before anything is acknowledged."""
+        return self.loaded[0] if self.acked() > self.loaded[1] else time.time()
 
     def is_loaded(self):
         return any(thread.is_alive() for one in self.inputs for thread in one.threads)
@@ -223,6 +233,7 @@ class Case:
     def end_life(self, life, by_kill):
         if by_kill:
             self.daemon.kill9()
+            self.handled.mark("a kill")
             return
         process = self.daemon.process
         try:
@@ -246,22 +257,19 @@ class Case:
             self.load()
             time.sleep(AFTER_S)
         self.stopping.set()
-        self.inputs[2].owe(self.handled)
+        self.inputs[2].owe(self.handled, self.clock_began())
         if not self.until(self.settled, LIMIT_S):
             self.wrong.append("not all comes to rest in the life without a fault")
         status = self.status()
         letters = self.daemon.dead_letters()
         self.daemon.kill9()
         self.handled.read()
-        owner = {f.name: one for one in self.inputs for f in one.functions}
-        dead = {(one["function"], owner[one["function"]].own_id(one["id"])) for one in letters
-                if one["function"] in owner}
-        found = kill.judge(self.inputs, self.handled, status, dead)
+        found, figures = judge(self.inputs, self.handled, [status], dead_of(self.inputs, letters),
+                               lambda text: None)
         for answer in set(prove_faults.answers) - {202, 503, "refused", "cut"}:
             self.wrong.append(f"the answer was '{answer}'")
         self.wrong += [f"{kind} {count}" for kind, count in found.items()]
-        return {"lost": found["lost"], "acked": sum(len(one.acked) for one in self.inputs),
-                "duplicates": self.handled.lines - len(self.handled.times)}
+        return {key: figures[key] for key in ("lost", "acked", "duplicates", "allowed")}
 
     def status(self):
         """When nothing is pending any more: what a handler wrote is settled a moment later."""
@@ -283,6 +291,7 @@ class Case:
         life = {"name": name, "code": None, "line": "", "wrong": []}
         self.launch(prefix(self.met))
         life["outcome"] = self.faulted_life()
+        self.handled.mark("a fault")
         if life["outcome"] == "ended":
             self.last_words(life, self.daemon.process)
         elif life["outcome"] == "hangs":
@@ -358,7 +367,8 @@ class Tally:
         self.excused = collections.Counter()
 
     def add(self, result):
-        self.total.update({key: result.get(key, 0) for key in ("acked", "duplicates", "lost")})
+        self.total.update({key: result.get(key, 0)
+                           for key in ("acked", "duplicates", "allowed", "lost")})
         if result["wrong"]:
             names = ", ".join(life["name"] for life in result["lives"])
             self.run.trouble(f"{names}: {'; '.join(result['wrong'])} [{result['folder']}]")

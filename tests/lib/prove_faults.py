@@ -17,6 +17,7 @@ import threading
 import prove_inputs
 from prove_inputs import ANSWER_S, Function, Posted, Sent
 from prove_digest import digest
+from prove_judge import dead_of, judge
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 FAULT_HANDLER = ROOT / "tests" / "lib" / "prove_fault_handler.py"
@@ -123,10 +124,7 @@ class Run:
                     one.start(daemon, self.stopping)
                 continue
             for number in range(one.count):
-                thread = threading.Thread(target=one._produce, args=(
-                    daemon, self.stopping, 100 * self.loads + number))
-                thread.start()
-                one.threads.append(thread)
+                one.go(one._produce, daemon, self.stopping, 100 * self.loads + number)
 
     def rest(self, inputs):
         self.stopping.set()
@@ -137,19 +135,18 @@ class Run:
         """Drains, compares, stops; the counts."""
         status, is_drained = kill.drain(daemon, inputs, handled, quiet_s)
         letters = daemon.dead_letters()
-        owner = {f.name: one for one in inputs for f in one.functions}
-        dead = {(one["function"], owner[one["function"]].own_id(one["id"]))
-                for one in letters if one["function"] in owner}
         daemon.stop()
-        handled.read()
-        found = kill.judge(inputs, handled, status, dead)
-        for kind, count in found.items():
-            self.trouble(f"{kind}: {count}")
         if not is_drained:
             self.trouble("not drained")
-        return {"acked": sum(len(one.acked) for one in inputs), "handled": len(handled.times),
-                "dead": len(dead), "lost": found["lost"], "drift": found["drift"],
-                "duplicates": handled.lines - len(handled.times)}
+        return self.weigh(inputs, handled, [status], letters)
+
+    def weigh(self, inputs, handled, statuses, letters):
+        """Compares when all daemons have ended; the counts."""
+        handled.read()
+        found, figures = judge(inputs, handled, statuses, dead_of(inputs, letters), self.say)
+        for kind, count in found.items():
+            self.trouble(f"{kind}: {count}")
+        return figures
 
     def finish(self, runs, result, daemon=None):
         """Prints the line; the exit status."""

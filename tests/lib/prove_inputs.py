@@ -18,6 +18,7 @@ from prove_digest import canonical, digest
 Function = collections.namedtuple("Function", "name take handler more")
 Sent = collections.namedtuple("Sent", "place hash fate")
 ANSWER_S = 30
+START_S = 5  # from a daemon's first tick to the moment at which it is known to run
 
 
 class Connection:
@@ -70,11 +71,16 @@ class Connection:
 class Input:
     unordered = frozenset()  # functions that promise no order
     endless = False          # its triggers go on when the producers end
+    is_pull = False          # its log is not ours: what is received again is no new event
+    window = 0               # what its source sends again after an interruption, durable or not
+    offset_s = 0.0           # how long its source is not told what is done
 
     def __init__(self):
         self.sent = {}
         self.acked = []  # append is atomic between threads
         self.threads = []
+        self.failures = []  # what producers died of: the judge wants none
+        self.took_ms = collections.Counter()  # posts, by how long their answer took
         self._seen = 0
         self._open = set()
 
@@ -86,6 +92,18 @@ class Input:
 
     def start(self, daemon, stopping):
         pass
+
+    def go(self, work, *args):
+        """Begins a producer."""
+        def guarded():
+            try:
+                work(*args)
+            except Exception as error:  # whatever it is, what it did not send is not proven
+                self.failures.append(f"{type(error).__name__}: {str(error)[:500]}")
+
+        thread = threading.Thread(target=guarded, daemon=True)
+        thread.start()
+        self.threads.append(thread)
 
     def join(self):
         for thread in self.threads:
@@ -103,6 +121,10 @@ class Input:
     def own_id(self, event_id):
         """The prover's id of an event that the daemon calls so."""
         return event_id
+
+    def owed(self, handled):
+        """How many events the daemon must have counted, least and most."""
+        return len(self.acked), len(self.sent) + handled.interruptions * self.window
 
     def sent_hash(self, id_):
         one = self.sent.get(id_)
@@ -146,9 +168,7 @@ class Posted(Input):
 
     def start(self, daemon, stopping):
         for number in range(self.count):
-            thread = threading.Thread(target=self._produce, args=(daemon, stopping, number))
-            thread.start()
-            self.threads.append(thread)
+            self.go(self._produce, daemon, stopping, number)
 
     def _produce(self, daemon, stopping, number):
         chance = random.Random(f"{self.seed}/{self.name}/{number}")
@@ -161,8 +181,10 @@ class Posted(Input):
             place += 1
             ids, body = self.make(chance, number, place)
             while True:
+                asked = time.monotonic()
                 status = connection.post(self.path, body)
                 if status == 202:
+                    self.took_ms[int((time.monotonic() - asked) * 1000)] += 1
                     self.acked.extend(ids)
                     break
                 if status not in (0, 503):
@@ -289,6 +311,10 @@ class Ticks(Input):
             id_ = self._id(second)
             self.sent[id_] = Sent(second, None, "ok")
             self.acked.append(id_)
+
+    def owed(self, handled):
+        """The clock goes on, and began with the daemon's first life, not with the proof's count."""
+        return len(self.acked), int(time.time()) - self.began + START_S
 
     def place(self, id_):
         return self._second(id_)
