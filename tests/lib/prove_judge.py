@@ -32,17 +32,25 @@ class Handled:
         self.firsts = collections.defaultdict(list)  # function -> [(id, key, hash)]
         self.altered = []  # the same id again, with another payload
         self.hashes = {}
-        self.interruptions = 0
+        self.lives = [collections.Counter()]  # between interruptions: function -> lines
         self.repeats = collections.Counter()  # function -> lines of what was handled before
         self.most_repeats = collections.Counter()  # the same between two interruptions
         self.peak = collections.Counter()  # function -> most lines of one daemon within a second
         self.lock = threading.Lock()
-        self._life = collections.Counter()
+        self._again = collections.Counter()
         self._second = collections.Counter()
 
     @property
     def lines(self):
         return sum(self.lines_of)
+
+    @property
+    def interruptions(self):
+        return len(self.lives) - 1
+
+    def close(self):
+        for file, _ in self.files:
+            file.close()
 
     def count(self, function):
         """How many different events it handled."""
@@ -65,19 +73,20 @@ class Handled:
 
     def _take(self, number, line):
         if line.startswith("#"):
-            self.interruptions += 1
-            self._life.clear()
+            self.lives.append(collections.Counter())
+            self._again.clear()
             return
         function, id_, key, digest = line.split(" ")
         self.lines_of[number] += 1
+        self.lives[-1][function] += 1
         self.times[function, id_] += 1
         if self.times[function, id_] == 1:
             self.firsts[function].append((id_, key, digest))
             self.hashes[function, id_] = digest
         else:
             self.repeats[function] += 1
-            self._life[function] += 1
-            self.most_repeats[function] = max(self.most_repeats[function], self._life[function])
+            self._again[function] += 1
+            self.most_repeats[function] = max(self.most_repeats[function], self._again[function])
             if self.hashes[function, id_] != digest:
                 self.altered.append((function, id_))
         self._pace(number, function)
@@ -108,14 +117,15 @@ def commit_s(inputs):
 
 
 def repeats_allowed(handled, one, function, slots, wait_s):
-    """S14: at each interruption what runs, what was done and is not durable yet, and what the source
+    """S14: at each interruption what ran, what was done and is not durable yet, and what the source
     has not been told. Done and not durable is what is settled while a checkpoint waits for its
-    interval or for the one before it, and while it is committed itself."""
+    interval or for the one before it, and while it is committed itself. Nor can more come again than
+    was handled."""
     size = re.search(r"batch: \{ size: ([0-9]+)", function.more)
     running = max(slots, 1) * (int(size[1]) if size else 1)
     open_s = max(CHECKPOINT_S, wait_s) + wait_s + one.offset_s
-    done = math.ceil(handled.peak[function.name] * open_s)
-    return handled.interruptions * (running + done + one.window)
+    most = running + math.ceil(handled.peak[function.name] * open_s)
+    return sum(min(life[function.name], most) + one.window for life in handled.lives[:-1])
 
 
 class _Found:

@@ -44,8 +44,7 @@ class Judge(unittest.TestCase):
             paths[-1].write_text("".join(line + "\n" for line in
                                          self.lines[number * part:][:part]))
         handled = Handled(*paths)
-        for file, _ in handled.files:
-            self.addCleanup(file.close)
+        self.addCleanup(handled.close)
         with unittest.mock.patch("prove_judge.time.monotonic", return_value=1.0):
             handled.read()
         found, self.figures = judge([self.one], handled, statuses or [self.status], self.dead,
@@ -133,10 +132,17 @@ class Judge(unittest.TestCase):
         self.repeat(5, "two")
         self.assertEqual(self.found(), {"too_often": 1})
 
+    def test_a_life_that_handled_nothing_repeats_nothing(self):
+        self.lines += ["# a kill", "one e1 key h1", "# a kill", "# a kill"]
+        self.repeat(10)
+        self.assertEqual(self.found(), {})
+        self.repeat(1)
+        self.assertEqual(self.found(), {"too_often": 1})
+
     def test_a_window_of_the_source_counts_for_each_interruption(self):
         self.one.window = 20
         self.lines += ["# a kill", "# a kill"]
-        self.repeat(60)
+        self.repeat(50)
         self.status["triggers"][0]["received"] += 40
         self.status["functions"][0]["deliveries"] += 40
         self.assertEqual(self.found(), {})
