@@ -61,7 +61,8 @@ static void o_m1_s19_what_was_not_durable_comes_again_after_a_kill(void **state)
     mqtt_bench_start(&b);
     mqtt_publish("kill/a", 21, 21);
     mqtt_bench_wait(&b, has_the_newest);
-    print_message("after the kill %zu of 20 did not come again\n", 20 - mqtt_bench_distinct(&b, 20));
+    print_message("after the kill %zu of 20 did not come again\n",
+                  20 - mqtt_bench_distinct(&b, 20));
     assert_int_equal(mqtt_bench_distinct(&b, 20), 20);
     check_one(&b, 0, 0, "kill/a", "{\"n\":1}");
     mqtt_bench_finish(&b);

@@ -73,7 +73,7 @@ class Input:
     endless = False          # its triggers go on when the producers end
     is_pull = False          # its log is not ours: what is received again is no new event
     window = 0               # what its source sends again after an interruption, durable or not
-    offset_s = 0.0           # how long its source is not told what is done
+    offset_s = 0.0           # how long another owner of it does not hear what is done
 
     def __init__(self):
         self.sent = {}

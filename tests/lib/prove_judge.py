@@ -120,12 +120,13 @@ def repeats_allowed(handled, one, function, slots, wait_s):
     """S14: at each interruption what ran, what was done and is not durable yet, and what the source
     has not been told. Done and not durable is what is settled while a checkpoint waits for its
     interval or for the one before it, and while it is committed itself. Nor can more come again than
-    was handled."""
+    was handled, unless somebody else handled it meanwhile."""
     size = re.search(r"batch: \{ size: ([0-9]+)", function.more)
     running = max(slots, 1) * (int(size[1]) if size else 1)
     open_s = max(CHECKPOINT_S, wait_s) + wait_s + one.offset_s
     most = running + math.ceil(handled.peak[function.name] * open_s)
-    return sum(min(life[function.name], most) + one.window for life in handled.lives[:-1])
+    return sum((most if one.offset_s > 0 else min(life[function.name], most)) + one.window
+               for life in handled.lives[:-1])
 
 
 class _Found:
