@@ -111,7 +111,7 @@ def a_file_that_is_no_function_stops_the_start_with_one_line(program, folder):
     assert len(said) == 1, daemon.lines
 
 
-def an_event_that_crashes_the_daemon_ends_as_a_dead_letter(program, folder):
+def o_f2_an_event_that_crashes_the_daemon_ends_as_a_dead_letter(program, folder):
     folder.mkdir()
     (folder / "poison.c").write_text(POISON_C)
     compile_object(folder / "poison.c", folder / "poison.so")
@@ -156,7 +156,7 @@ def main():
         for claim in [
             the_example_turns_hot_readings_into_alarms,
             a_file_that_is_no_function_stops_the_start_with_one_line,
-            an_event_that_crashes_the_daemon_ends_as_a_dead_letter,
+            o_f2_an_event_that_crashes_the_daemon_ends_as_a_dead_letter,
         ]:
             claim(program, pathlib.Path(folder) / claim.__name__)
             print("ok", claim.__name__, flush=True)

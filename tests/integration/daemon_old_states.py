@@ -34,7 +34,7 @@ def a_schema_has_its_state(program):
                              "release that writes the missing one")
 
 
-def an_old_state_is_found_whole(program):
+def o_l3_an_old_state_is_found_whole(program):
     for source in sorted(STATES.glob("schema_*.sql")):
         with tempfile.TemporaryDirectory(prefix="headrace-old-") as folder:
             folder = pathlib.Path(folder)
@@ -89,7 +89,7 @@ def one_state(daemon, folder, expects):
         f["pending"] == 0 for f in standing(daemon)["functions"].values()))
 
 
-def a_newer_state_is_refused(program):
+def o_l3_a_newer_state_is_refused(program):
     with tempfile.TemporaryDirectory(prefix="headrace-old-") as folder:
         folder = pathlib.Path(folder)
         daemon = old_state.make(program, folder)
@@ -109,7 +109,7 @@ def a_newer_state_is_refused(program):
 
 def main():
     program = sys.argv[1]
-    for test in (a_schema_has_its_state, an_old_state_is_found_whole, a_newer_state_is_refused):
+    for test in (a_schema_has_its_state, o_l3_an_old_state_is_found_whole, o_l3_a_newer_state_is_refused):
         began = time.monotonic()
         test(program)
         print(f"{test.__name__}: ok, {time.monotonic() - began:.1f} s", flush=True)

@@ -107,7 +107,7 @@ def a_new_function_takes_from_then_on(program, folder):
         assert functions(daemon)["hot"]["filtered"] == 1
 
 
-def a_wrong_file_changes_nothing_and_says_where(program, folder):
+def o_l2_a_wrong_file_changes_nothing_and_says_where(program, folder):
     with make(program, folder) as daemon:
         write(daemon, WRONG)
         code, said = reload(daemon)
@@ -143,7 +143,7 @@ def a_signal_does_the_same(program, folder):
         assert set(functions(daemon)) == {"all", "hot"}
 
 
-def events_of_a_removed_function_are_named(program, folder):
+def o_l2_events_of_a_removed_function_are_named(program, folder):
     with make(program, folder) as daemon:
         write(daemon, STUCK)
         assert reload(daemon)[0] == 0
@@ -175,7 +175,7 @@ def a_function_that_comes_back_has_no_replays_of_its_former_life(program, folder
         assert again["delivered"] == 1 and again["pending"] == 0, again
 
 
-def nothing_is_refused_or_lost_under_load(program, folder):
+def o_l2_nothing_is_refused_or_lost_under_load(program, folder):
     """Posts without a pause through twenty reloads, every second of them wrong."""
     with make(program, folder) as daemon:
         kept, troubles, is_over = [0], [], threading.Event()
@@ -217,12 +217,12 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         for claim in [
             a_new_function_takes_from_then_on,
-            a_wrong_file_changes_nothing_and_says_where,
+            o_l2_a_wrong_file_changes_nothing_and_says_where,
             what_cannot_start_is_undone,
             a_signal_does_the_same,
-            events_of_a_removed_function_are_named,
+            o_l2_events_of_a_removed_function_are_named,
             a_function_that_comes_back_has_no_replays_of_its_former_life,
-            nothing_is_refused_or_lost_under_load,
+            o_l2_nothing_is_refused_or_lost_under_load,
         ]:
             if only and claim.__name__ not in only:
                 continue

@@ -190,6 +190,37 @@ static void s11_a_verdict_dead_closes_the_breaker(void **state) {
     fx_free(fx);
 }
 
+/* An answer carries the number of its call: that of an ended one is no answer to the next. */
+static void o_f1_the_late_answer_of_a_call_that_timed_out_means_nothing(void **state) {
+    (void)state;
+    fixture *fx = fx_one();
+    fx_start(fx);
+    fx_offer(fx, 1, 1, 1, 0);
+    fx_settle_store(fx);
+    hr_answer well = {.call = fx->calls[0]->id};
+    hr_input late = {.kind = HR_IN_ANSWER, .answer = &well};
+    fx_answer(fx, 0, HR_E_CALL_TIMEOUT, NULL, 0, false);
+    fx_step(fx, &late);
+    fx_settle_store(fx);
+    assert_int_equal(fx->parked_count, 1);
+    fx_wake(fx, 11);
+    fx_settle_store(fx);
+    assert_int_equal(fx->call_count, 1);
+    assert_int_equal(fx->calls[0]->events[0].attempt, 2);
+    fx_step(fx, &late); /* while the second runs */
+    fx_settle_store(fx);
+    hr_function_stats stats;
+    hr_dispatch_function_stats(fx->d, 1, &stats);
+    assert_int_equal(stats.running, 1);
+    assert_int_equal(stats.counters.delivered, 0);
+    assert_int_equal(fx->parked_count, 1);
+    fx_ok(fx);
+    fx_settle_store(fx);
+    assert_int_equal(fx->checkpoint[1][FX_IN].counters.delivered, 1);
+    assert_int_equal(fx->parked_count, 0);
+    fx_free(fx);
+}
+
 static void a_retry_after_uses_no_attempt_and_is_bounded(void **state) {
     (void)state;
     fixture *fx = fx_one();
@@ -215,6 +246,7 @@ int main(void) {
         cmocka_unit_test(s11_one_that_goes_well_closes_the_breaker),
         cmocka_unit_test(s11_events_that_are_bad_do_not_open_the_breaker),
         cmocka_unit_test(s11_a_verdict_dead_closes_the_breaker),
+        cmocka_unit_test(o_f1_the_late_answer_of_a_call_that_timed_out_means_nothing),
         cmocka_unit_test(a_retry_after_uses_no_attempt_and_is_bounded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

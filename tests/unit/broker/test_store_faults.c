@@ -204,7 +204,7 @@ static void a_damaged_page_costs_its_own_events_only(void **state) {
 }
 
 /* All that is in the file after a clean stop: no flipped bit goes unseen. */
-static void a_flipped_bit_costs_one_event_or_is_refused_in_a_line(void **state) {
+static void o_d6_a_flipped_bit_costs_one_event_or_is_refused_in_a_line(void **state) {
     world *w = *state;
     hr_store_options options = fixture_options(w->dir);
     assert_int_equal(open_world(w, &options, NULL), HR_OK);
@@ -318,7 +318,7 @@ static void a_foreign_file_is_refused_and_left_alone(void **state) {
 
 /* ---- a disk that fails ---- */
 
-static void after_a_failed_sync_nothing_is_acknowledged(void **state) {
+static void o_d2_after_a_failed_sync_nothing_is_acknowledged(void **state) {
     world *w = *state;
     hr_store_options options = fixture_options(w->dir);
     options.vfs = "sim";
@@ -355,7 +355,7 @@ static void after_a_failed_sync_nothing_is_acknowledged(void **state) {
 
 /* The simulator's seed 476: the daemon starts again after a sync failed, acknowledges more, and the
  * power goes. */
-static void d2_what_a_failed_sync_left_out_takes_no_later_commit_with_it(void **state) {
+static void o_d2_what_a_failed_sync_left_out_takes_no_later_commit_with_it(void **state) {
     world *w = *state;
     hr_store_options options = fixture_options(w->dir);
     options.vfs = "sim";
@@ -545,7 +545,7 @@ static uint64_t fill(world *w, uint64_t next) {
     return next - 1;
 }
 
-static void a_full_disk_stops_the_intake_and_still_settles(void **state) {
+static void o_d4_a_full_disk_stops_the_intake_and_still_settles(void **state) {
     world *w = *state;
     hr_store_options options = fixture_options(w->dir);
     options.vfs = "sim";
@@ -621,7 +621,7 @@ static void fill_real_disk(world *w) {
     hr_free(hog);
 }
 
-static void a_full_real_disk_stops_the_intake_until_there_is_room(void **state) {
+static void o_d4_a_full_real_disk_stops_the_intake_until_there_is_room(void **state) {
     if (geteuid() != 0) { /* the simulated disk above says the same */
         return;
     }
@@ -673,17 +673,17 @@ int main(void) {
         FAULT_TEST(the_folders_above_a_state_are_durable_before_it_is),
         FAULT_TEST(a_changed_byte_is_reported_and_the_rest_is_read),
         FAULT_TEST(a_damaged_page_costs_its_own_events_only),
-        FAULT_TEST(a_flipped_bit_costs_one_event_or_is_refused_in_a_line),
+        FAULT_TEST(o_d6_a_flipped_bit_costs_one_event_or_is_refused_in_a_line),
         FAULT_TEST(a_newer_schema_is_refused_in_one_line),
         FAULT_TEST(a_schema_that_never_was_is_refused_and_left_alone),
         FAULT_TEST(a_foreign_file_is_refused_and_left_alone),
-        FAULT_TEST(after_a_failed_sync_nothing_is_acknowledged),
-        FAULT_TEST(d2_what_a_failed_sync_left_out_takes_no_later_commit_with_it),
+        FAULT_TEST(o_d2_after_a_failed_sync_nothing_is_acknowledged),
+        FAULT_TEST(o_d2_what_a_failed_sync_left_out_takes_no_later_commit_with_it),
         FAULT_TEST(a_read_of_the_wal_that_fails_condemns_nothing),
         FAULT_TEST(a_read_that_fails_gives_no_event_up),
         FAULT_TEST(o_f3_what_cannot_become_a_dead_letter_stays_parked),
-        FAULT_TEST(a_full_disk_stops_the_intake_and_still_settles),
-        FAULT_TEST(a_full_real_disk_stops_the_intake_until_there_is_room),
+        FAULT_TEST(o_d4_a_full_disk_stops_the_intake_and_still_settles),
+        FAULT_TEST(o_d4_a_full_real_disk_stops_the_intake_until_there_is_room),
         FAULT_TEST(room_that_the_journal_took_comes_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -123,7 +123,7 @@ static void a_flipped_bit_anywhere_in_the_wal_is_refused_and_nothing_is_touched(
     hr_buffer_fini(&after);
 }
 
-static void a_wal_that_was_cut_or_is_gone_is_refused(void **state) {
+static void o_d6_a_wal_that_was_cut_or_is_gone_is_refused(void **state) {
     world *w = *state;
     hr_buffer whole = {0};
     fixture_load(w->copy, names[1], &whole);
@@ -152,7 +152,7 @@ static void a_cut_database_beside_its_wal_is_refused(void **state) {
     assert_int_equal(code, HR_E_STORE_CORRUPT);
 }
 
-static void the_wal_of_another_store_is_refused(void **state) {
+static void o_d6_the_wal_of_another_store_is_refused(void **state) {
     world *w = *state;
     world *other = NULL;
     hr_buffer bytes = {0};
@@ -217,9 +217,9 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         WAL_TEST(what_a_kill_left_is_opened_whole),
         WAL_TEST(a_flipped_bit_anywhere_in_the_wal_is_refused_and_nothing_is_touched),
-        WAL_TEST(a_wal_that_was_cut_or_is_gone_is_refused),
+        WAL_TEST(o_d6_a_wal_that_was_cut_or_is_gone_is_refused),
         WAL_TEST(a_cut_database_beside_its_wal_is_refused),
-        WAL_TEST(the_wal_of_another_store_is_refused),
+        WAL_TEST(o_d6_the_wal_of_another_store_is_refused),
         WAL_TEST(a_torn_commit_that_nobody_was_told_of_is_cut_off),
         WAL_TEST(commits_behind_a_broken_frame_are_seen_without_a_mark),
         WAL_TEST(a_damaged_mark_says_nothing),
