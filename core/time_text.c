@@ -31,9 +31,10 @@ static void date_of(int64_t days, int64_t *out_year, int *out_month, int *out_da
 
 /* So many digits of value, the last one before end. */
 static void put_digits(char *end, int64_t value, int count) {
+    uint32_t rest = (uint32_t)value;
     while (count-- > 0) {
-        *--end = (char)('0' + value % 10);
-        value /= 10;
+        *--end = (char)('0' + rest % 10);
+        rest /= 10;
     }
 }
 

@@ -8,27 +8,29 @@
 
 enum { CALL_NUMBERS = 6, EVENT_NUMBERS = 13, PLACE_BYTES = 16 };
 
-static void put_u32(hr_buffer *out, uint32_t value) {
+static inline void store_u32(uint8_t *at, uint32_t value) { /* one store, where that is its order */
+    at[0] = (uint8_t)value;
+    at[1] = (uint8_t)(value >> 8);
+    at[2] = (uint8_t)(value >> 16);
+    at[3] = (uint8_t)(value >> 24);
+}
+
+static inline void put_u32(hr_buffer *out, uint32_t value) {
     HR_ASSERT(out->capacity - out->size >= 4);
-    uint8_t *at = out->bytes + out->size;
-    for (int i = 0; i < 4; i++) {
-        at[i] = (uint8_t)(value >> (8 * i));
-    }
+    store_u32(out->bytes + out->size, value);
     out->size += 4;
 }
 
-static void put_u64(hr_buffer *out, uint64_t value) {
+static inline void put_u64(hr_buffer *out, uint64_t value) {
     put_u32(out, (uint32_t)value);
     put_u32(out, (uint32_t)(value >> 32));
 }
 
-static void set_u32(hr_buffer *out, size_t at, uint32_t value) {
-    for (int i = 0; i < 4; i++) {
-        out->bytes[at + (size_t)i] = (uint8_t)(value >> (8 * i));
-    }
+static inline void set_u32(hr_buffer *out, size_t at, uint32_t value) {
+    store_u32(out->bytes + at, value);
 }
 
-static void put_slice(hr_buffer *out, hr_slice slice) {
+static inline void put_slice(hr_buffer *out, hr_slice slice) {
     HR_ASSERT(out->capacity - out->size >= slice.size);
     if (slice.size > 0) {
         memcpy(out->bytes + out->size, slice.bytes, slice.size);
@@ -90,7 +92,7 @@ static size_t put_event(hr_buffer *out, const hr_event_ref *ref) {
     hr_slice envelope = hr_batch_envelope(ref->batch, ref->index);
     attributes own;
     sort_attributes(envelope, &own);
-    hr_buffer_room(out, event_bound(envelope));
+    uint8_t *head = hr_buffer_room(out, event_bound(envelope));
     size_t start = out->size;
     const uint32_t numbers[EVENT_NUMBERS] = {0, /* the size, set below */
                                              ref->attempt,
@@ -106,8 +108,9 @@ static size_t put_event(hr_buffer *out, const hr_event_ref *ref) {
                                              view->data_size,
                                              own.extension_count};
     for (int i = 0; i < EVENT_NUMBERS; i++) {
-        put_u32(out, numbers[i]);
+        store_u32(head + (size_t)i * 4, numbers[i]);
     }
+    out->size += sizeof numbers;
     put_slice(out, hr_batch_id(ref->batch, ref->index));
     put_slice(out, hr_batch_source(ref->batch, ref->index));
     put_slice(out, hr_batch_type(ref->batch, ref->index));

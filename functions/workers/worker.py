@@ -3,6 +3,7 @@
 
 import asyncio
 import contextvars
+import gc
 import importlib.util
 import inspect
 import io
@@ -40,6 +41,7 @@ LINE_MAX = 1024  # characters of one log line; longer ones come in pieces
 RESULTS_MAX = 1024  # of one answer
 ANSWER_MAX = 48 << 20  # bytes of all results of one answer
 AHEAD_MAX = 64  # events whose data is decoded before it is asked for,
+GARBAGE = 10_000  # new objects until cycles are looked for: more than a batch holds, else each call is searched
 AHEAD_BYTES = 256 << 10  # and about how many bytes of them
 
 NO_EVENT = b""
@@ -545,6 +547,7 @@ def main():
     link = Link(int(os.environ.pop("HEADRACE_FD")))
     outputs = (Tagged(link, INFO, sys.stdout), Tagged(link, ERROR, sys.stderr))
     sys.stdout, sys.stderr = outputs
+    gc.set_threshold(GARBAGE, *gc.get_threshold()[1:])  # before the handler, which may know better
     try:
         handler, is_batch = _load(sys.argv[1], sys.argv[2])
     except BaseException as error:
