@@ -18,8 +18,8 @@ KINDS = ("lost", "phantoms", "altered", "out_of_order", "dead_unasked", "drift",
 
 
 class Handled:
-    """What the handlers wrote, to one file or to one for each daemon: (function, id) -> how often;
-    firsts in order. A line that begins with # is an interruption."""
+    """What the handlers wrote, to one file or to one for each daemon: (function, id) -> its first
+    hash; firsts in order. A line that begins with # is an interruption."""
 
     def __init__(self, *paths):
         self.path = paths[0]
@@ -28,10 +28,9 @@ class Handled:
             path.touch()
             self.files.append([path.open("rb"), b""])
         self.lines_of = [0] * len(paths)
-        self.times = collections.Counter()
+        self.hashes = {}
         self.firsts = collections.defaultdict(list)  # function -> [(id, key, hash)]
         self.altered = []  # the same id again, with another payload
-        self.hashes = {}
         self.lives = [collections.Counter()]  # between interruptions: function -> lines
         self.repeats = collections.Counter()  # function -> lines of what was handled before
         self.most_repeats = collections.Counter()  # the same between two interruptions
@@ -57,7 +56,7 @@ class Handled:
         return len(self.firsts[function])
 
     def has(self, function, id_):
-        return (function, id_) in self.times
+        return (function, id_) in self.hashes
 
     def follow(self, stopping):
         while not stopping.is_set():
@@ -79,15 +78,15 @@ class Handled:
         function, id_, key, digest = line.split(" ")
         self.lines_of[number] += 1
         self.lives[-1][function] += 1
-        self.times[function, id_] += 1
-        if self.times[function, id_] == 1:
-            self.firsts[function].append((id_, key, digest))
+        known = self.hashes.get((function, id_))
+        if known is None:
             self.hashes[function, id_] = digest
+            self.firsts[function].append((id_, key, digest))
         else:
             self.repeats[function] += 1
             self._again[function] += 1
             self.most_repeats[function] = max(self.most_repeats[function], self._again[function])
-            if self.hashes[function, id_] != digest:
+            if known != digest:
                 self.altered.append((function, id_))
         self._pace(number, function)
 
@@ -234,7 +233,7 @@ def judge(inputs, handled, statuses, dead, say=lambda text: print(text, file=sys
     _judge_dead(found, owner, dead)
     for function, id_ in handled.altered:
         found.note("altered", (function, id_))
-    for function, _ in handled.times:
+    for function, _ in handled.hashes:
         if function not in owner:
             found.note("phantoms", (function, "no such function"))
     for kind, what in found.examples.items():
@@ -244,7 +243,7 @@ def judge(inputs, handled, statuses, dead, say=lambda text: print(text, file=sys
             "allowed, most at once: " + ", ".join(
                 f"{name} {handled.repeats[name]} of {may}, {handled.most_repeats[name]}"
                 for name, may in allowed.items()))
-    figures = {"acked": sum(len(one.acked) for one in inputs), "handled": len(handled.times),
+    figures = {"acked": sum(len(one.acked) for one in inputs), "handled": len(handled.hashes),
                "dead": len(dead), "duplicates": handled.repeats.total(),
                "allowed": sum(allowed.values()), "interruptions": handled.interruptions,
                **{kind: found.count[kind] for kind in KINDS}}
