@@ -448,6 +448,8 @@ void hr_store_free(hr_store *store) {
     for (size_t i = 0; i < store->feed_count; i++) {
         sqlite3_finalize(store->feeds[i].insert);
         sqlite3_finalize(store->feeds[i].insert_many);
+        sqlite3_finalize(store->feeds[i].head);
+        sqlite3_finalize(store->feeds[i].trim);
     }
     bool is_whole = store->db != NULL && !store->has_failed;
     /* before the WAL goes its mark must be gone; and closing must not trust a failed sync */

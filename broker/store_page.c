@@ -1,12 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Every page of the database file ends with a checksum: a VFS above the disk's writes it and looks
- * at it when the page is read.
+/* A VFS above the disk's: every page of the database file ends with a checksum, written with it and
+ * looked at when it is read, and writes that stand side by side become one.
  *
- * SQLite has none: a flipped bit in a page moves a checkpoint, drops rows or changes them, and it
- * says nothing. Here such a page cannot be read (SQLITE_CORRUPT). Pages in the WAL have SQLite's
- * own checksums and are checked by nobody but the recovery (store_wal.c). The eight bytes are
- * SQLite's reserved ones, so any SQLite reads the file; one that writes to it leaves pages that do
- * not fit. */
+ * SQLite has no checksums: a flipped bit in a page moves a checkpoint, drops rows or changes them,
+ * and it says nothing. Here such a page cannot be read (SQLITE_CORRUPT). Pages in the WAL have
+ * SQLite's own checksums and are checked by nobody but the recovery (store_wal.c). The eight bytes
+ * are SQLite's reserved ones, so any SQLite reads the file; one that writes to it leaves pages that
+ * do not fit.
+ *
+ * SQLite writes the head of a WAL frame by itself, then its page, then the next frame; a checkpoint
+ * writes page by page. Here they are held back until the file is synced, read or anything else is
+ * done with it, or the next write does not follow on. What could not be written then fails the call
+ * that wanted it, and every sync until it is written anew. */
 #include "broker/store_priv.h"
 
 #include "core/loop.h"
@@ -15,7 +20,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { RESERVED_AT = 20 };
+enum {
+    RESERVED_AT = 20,
+    /* seven frames; at least a page (64 KiB at most), and below the 128 KiB from which on SQLite's
+       own VFS takes a size for what it is modulo 128 KiB */
+    HELD_BYTES = 7 * (STORE_WAL_FRAME + STORE_PAGE_BYTES)
+};
+
+typedef struct page_file page_file;
 
 struct store_pages {
     sqlite3_vfs vfs;
@@ -24,17 +36,22 @@ struct store_pages {
     bool is_lenient;
     uint32_t page_bytes;
     uint32_t damaged; /* the page met last, 0: none */
-    uint8_t *scratch; /* a page on its way out */
     uint64_t syncs;
     uint64_t sync_ns[STORE_SYNCS]; /* how long the newest took */
+    page_file *held_of;            /* whose write is held back; NULL: none is */
+    sqlite3_int64 held_at;
+    int held_size;
+    uint8_t *held;
 };
 
-typedef struct page_file {
+struct page_file {
     sqlite3_file file;
     sqlite3_file *base; /* behind this struct */
     struct store_pages *pages;
     bool has_sums, is_written; /* written: since its last sync */
-} page_file;
+    int lost; /* why what was held back from this byte on is not in the file; SQLITE_OK: it is */
+    sqlite3_int64 lost_at;
+};
 
 enum { FILE_BYTES = (sizeof(page_file) + 15) / 16 * 16 };
 
@@ -82,9 +99,32 @@ static page_file *opened(sqlite3_file *file) {
     return (page_file *)file;
 }
 
+/* Writes what is held back. Every call but a write that follows on comes through here first. */
+static int let_go(struct store_pages *pages) {
+    page_file *of = pages->held_of;
+    if (of == NULL) {
+        return SQLITE_OK;
+    }
+    pages->held_of = NULL;
+    int result =
+        of->base->pMethods->xWrite(of->base, pages->held, pages->held_size, pages->held_at);
+    if (result != SQLITE_OK) {
+        of->lost_at =
+            of->lost == SQLITE_OK || pages->held_at < of->lost_at ? pages->held_at : of->lost_at;
+        of->lost = result;
+    }
+    return result;
+}
+
+/* The same when it is of this file. */
+static int settle(page_file *self) {
+    return self->pages->held_of == self ? let_go(self->pages) : SQLITE_OK;
+}
+
 static int file_close(sqlite3_file *file) {
-    sqlite3_file *base = opened(file)->base;
-    return base->pMethods->xClose(base);
+    page_file *self = opened(file);
+    int written = settle(self), result = self->base->pMethods->xClose(self->base);
+    return written == SQLITE_OK ? result : written;
 }
 
 static bool is_page(const page_file *file, int size, sqlite3_int64 at) {
@@ -94,7 +134,11 @@ static bool is_page(const page_file *file, int size, sqlite3_int64 at) {
 
 static int file_read(sqlite3_file *file, void *out, int size, sqlite3_int64 at) {
     page_file *self = opened(file);
-    int result = self->base->pMethods->xRead(self->base, out, size, at);
+    int result = settle(self);
+    if (result != SQLITE_OK) {
+        return result;
+    }
+    result = self->base->pMethods->xRead(self->base, out, size, at);
     if (result == SQLITE_IOERR_CORRUPTFS) { /* EIO, which SQLite would call a malformed file */
         result = SQLITE_IOERR_READ;
     }
@@ -112,25 +156,52 @@ static int file_read(sqlite3_file *file, void *out, int size, sqlite3_int64 at) 
 
 static int file_write(sqlite3_file *file, const void *bytes, int size, sqlite3_int64 at) {
     page_file *self = opened(file);
+    struct store_pages *pages = self->pages;
+    bool follows = pages->held_of == self && at == pages->held_at + pages->held_size &&
+                   size <= HELD_BYTES - pages->held_size;
+    int result = follows ? SQLITE_OK : let_go(pages);
     self->is_written = true;
-    if (is_page(self, size, at)) {
-        memcpy(self->pages->scratch, bytes, (size_t)size);
-        sign((uint32_t)(at / size) + 1, self->pages->scratch, (size_t)size);
-        bytes = self->pages->scratch;
+    if (result != SQLITE_OK) {
+        return result;
     }
-    return self->base->pMethods->xWrite(self->base, bytes, size, at);
+    if (self->lost != SQLITE_OK && at <= self->lost_at) {
+        self->lost = SQLITE_OK; /* it begins anew */
+    }
+    if (size > HELD_BYTES) {
+        return self->base->pMethods->xWrite(self->base, bytes, size, at);
+    }
+    if (!follows) {
+        pages->held_of = self;
+        pages->held_at = at;
+        pages->held_size = 0;
+    }
+    uint8_t *held = pages->held + pages->held_size;
+    memcpy(held, bytes, (size_t)size);
+    if (is_page(self, size, at)) {
+        sign((uint32_t)(at / size) + 1, held, (size_t)size);
+    }
+    pages->held_size += size;
+    return SQLITE_OK;
 }
 
 static int file_truncate(sqlite3_file *file, sqlite3_int64 size) {
-    sqlite3_file *base = opened(file)->base;
-    return base->pMethods->xTruncate(base, size);
+    page_file *self = opened(file);
+    int result = settle(self);
+    return result == SQLITE_OK ? self->base->pMethods->xTruncate(self->base, size) : result;
 }
 
 static int file_sync(sqlite3_file *file, int flags) {
     page_file *self = opened(file);
     struct store_pages *pages = self->pages;
+    int result = settle(self);
+    if (result == SQLITE_OK) {
+        result = self->lost;
+    }
+    if (result != SQLITE_OK) {
+        return result;
+    }
     uint64_t begin_ns = hr_mono_ns();
-    int result = self->base->pMethods->xSync(self->base, flags);
+    result = self->base->pMethods->xSync(self->base, flags);
     if (hr_store_syncs_again(result)) {
         result = self->base->pMethods->xSync(self->base, flags);
     }
@@ -142,8 +213,9 @@ static int file_sync(sqlite3_file *file, int flags) {
 }
 
 static int file_size(sqlite3_file *file, sqlite3_int64 *out) {
-    sqlite3_file *base = opened(file)->base;
-    return base->pMethods->xFileSize(base, out);
+    page_file *self = opened(file);
+    int result = settle(self);
+    return result == SQLITE_OK ? self->base->pMethods->xFileSize(self->base, out) : result;
 }
 
 static int file_lock(sqlite3_file *file, int level) {
@@ -162,8 +234,9 @@ static int file_reserved(sqlite3_file *file, int *out) {
 }
 
 static int file_control(sqlite3_file *file, int op, void *data) {
-    sqlite3_file *base = opened(file)->base;
-    return base->pMethods->xFileControl(base, op, data);
+    page_file *self = opened(file);
+    int result = settle(self);
+    return result == SQLITE_OK ? self->base->pMethods->xFileControl(self->base, op, data) : result;
 }
 
 static int file_sector(sqlite3_file *file) {
@@ -205,7 +278,7 @@ static int find_sums(page_file *self) {
     self->has_sums = true;
     uint32_t page_bytes = self->pages->page_bytes;
     if (result == SQLITE_OK && size >= page_bytes) {
-        uint8_t *first = self->pages->scratch;
+        uint8_t *first = self->pages->held;
         result = self->base->pMethods->xRead(self->base, first, (int)page_bytes, 0);
         self->has_sums = result != SQLITE_OK || has_sums(first, page_bytes);
     }
@@ -275,7 +348,7 @@ struct store_pages *hr_pages_new(const char *base_name, uint32_t page_bytes) {
     struct store_pages *pages = hr_alloc(sizeof *pages);
     pages->base = base;
     pages->page_bytes = page_bytes;
-    pages->scratch = hr_alloc(page_bytes);
+    pages->held = hr_alloc(HELD_BYTES);
     snprintf(pages->name, sizeof pages->name, "headrace-%p", (void *)pages);
     pages->vfs = (sqlite3_vfs){.iVersion = 1,
                                .szOsFile = FILE_BYTES + base->szOsFile,
@@ -291,7 +364,7 @@ struct store_pages *hr_pages_new(const char *base_name, uint32_t page_bytes) {
                                .xCurrentTime = page_time,
                                .xGetLastError = page_error};
     if (sqlite3_vfs_register(&pages->vfs, 0) != SQLITE_OK) {
-        hr_free(pages->scratch);
+        hr_free(pages->held);
         hr_free(pages);
         return NULL;
     }
@@ -301,7 +374,7 @@ struct store_pages *hr_pages_new(const char *base_name, uint32_t page_bytes) {
 void hr_pages_free(struct store_pages *take_pages) {
     if (take_pages != NULL) {
         sqlite3_vfs_unregister(&take_pages->vfs);
-        hr_free(take_pages->scratch);
+        hr_free(take_pages->held);
         hr_free(take_pages);
     }
 }

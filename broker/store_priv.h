@@ -39,9 +39,10 @@ typedef struct store_feed {
     bool pull, is_dirty, is_stuck; /* stuck: its history cannot be deleted */
     uint64_t next, base, bytes;
     hr_counters counters;
-    uint64_t trim_from;                 /* nothing is kept below it */
-    int64_t oldest_at_ms;               /* of the row at or above it; INT64_MIN: unknown */
-    sqlite3_stmt *insert, *insert_many; /* live as long as the store */
+    uint64_t trim_from;   /* nothing is kept below it */
+    int64_t oldest_at_ms; /* of the row at or above it; INT64_MIN: unknown */
+    /* live as long as the store */
+    sqlite3_stmt *insert, *insert_many, *head, *trim;
 } store_feed;
 
 /* How far a live function is on a feed. */
@@ -284,8 +285,9 @@ bool hr_store_make_ballast(hr_store *store);
 void hr_store_give_ballast(hr_store *store);
 /* While the intake is closed: gives room back, opens it again. */
 void hr_store_try_reopen(hr_store *store);
-/* Deletes history within a transaction, at most so many rows. */
-hr_code hr_store_trim(hr_store *store, size_t rows);
+/* Deletes history within a transaction, as if so many bytes were there already, and at most so many
+ * rows of a feed; *rows becomes what is left of that. */
+hr_code hr_store_trim(hr_store *store, uint64_t incoming, size_t *rows);
 /* Deletes history in a transaction of its own. true: there is more. */
 bool hr_store_trim_idle(hr_store *store);
 /* Moves the WAL into the file. */

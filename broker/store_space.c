@@ -201,9 +201,12 @@ static hr_code trim_feed(hr_store *store, store_feed *feed, size_t rows, uint64_
     uint64_t bytes = store->is_intake_open ? STORE_TRIM_BYTES : STORE_TRIM_BYTES_FULL;
     feed->trim_from = end;
     feed->oldest_at_ms = INT64_MAX;
-    sqlite3_stmt *head = hr_store_prepare(
-        store, "SELECT pos, length(bytes), at_ms FROM journal_%u WHERE pos < ?1 ORDER BY pos",
-        feed->id);
+    if (feed->head == NULL) {
+        feed->head = hr_store_prepare(
+            store, "SELECT pos, length(bytes), at_ms FROM journal_%u WHERE pos < ?1 ORDER BY pos",
+            feed->id);
+    }
+    sqlite3_stmt *head = feed->head;
     hr_store_bind_u64(head, 1, end);
     int result = head == NULL ? sqlite3_errcode(store->db) : SQLITE_ROW;
     for (size_t i = 0; head != NULL && (result = sqlite3_step(head)) == SQLITE_ROW; i++) {
@@ -220,15 +223,16 @@ static hr_code trim_feed(hr_store *store, store_feed *feed, size_t rows, uint64_
         gone += hr_store_column_u64(head, 1);
         (*out_deleted)++;
     }
-    sqlite3_finalize(head);
-    if (result != SQLITE_DONE || *out_deleted == 0) {
-        return hr_store_fault(store, result);
+    hr_code code = hr_store_fault(store, result);
+    sqlite3_reset(head);
+    if (code != HR_OK || *out_deleted == 0) {
+        return code;
     }
-    sqlite3_stmt *delete =
-        hr_store_prepare(store, "DELETE FROM journal_%u WHERE pos <= ?1", feed->id);
-    hr_store_bind_u64(delete, 1, last);
-    hr_code code = hr_store_run(store, delete);
-    sqlite3_finalize(delete);
+    if (feed->trim == NULL) {
+        feed->trim = hr_store_prepare(store, "DELETE FROM journal_%u WHERE pos <= ?1", feed->id);
+    }
+    hr_store_bind_u64(feed->trim, 1, last);
+    code = hr_store_run(store, feed->trim);
     feed->bytes -= gone < feed->bytes ? gone : feed->bytes;
     feed->is_dirty = true;
     *total -= gone < *total ? gone : *total;
@@ -252,9 +256,10 @@ static hr_code trim_dead(hr_store *store, int64_t now_ms) {
     return code;
 }
 
-hr_code hr_store_trim(hr_store *store, size_t rows) {
+hr_code hr_store_trim(hr_store *store, uint64_t incoming, size_t *rows) {
     int64_t now_ms = hr_store_real_us(store) / 1000;
-    uint64_t total = journal_bytes(store);
+    uint64_t total = journal_bytes(store) + incoming;
+    size_t most = *rows;
     store->trims_more = false;
     for (size_t i = 0; i < store->feed_count; i++) {
         store_feed *feed = &store->feeds[i];
@@ -262,7 +267,8 @@ hr_code hr_store_trim(hr_store *store, size_t rows) {
         if (!is_due(store, feed, now_ms, total)) {
             continue;
         }
-        hr_code code = trim_feed(store, feed, rows, &total, &deleted);
+        hr_code code = trim_feed(store, feed, most, &total, &deleted);
+        *rows -= deleted < *rows ? deleted : *rows;
         if (code == HR_E_STORE_CORRUPT || code == HR_E_INVALID) {
             hr_log(HR_LOG_ERROR, "store", "the history of feed %u cannot be deleted: %s", feed->id,
                    sqlite3_errmsg(store->db));
@@ -285,9 +291,10 @@ bool hr_store_trim_idle(hr_store *store) {
     if (!due || store->has_failed) {
         return false;
     }
+    size_t rows = STORE_TRIM_ROWS;
     hr_code code = hr_store_run(store, hr_store_sql(store, SQL_BEGIN));
     if (code == HR_OK) {
-        code = hr_store_trim(store, STORE_TRIM_ROWS);
+        code = hr_store_trim(store, 0, &rows);
     }
     if (code == HR_OK) {
         code = trim_dead(store, now_ms);

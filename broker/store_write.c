@@ -356,11 +356,31 @@ static hr_code write_carefully(hr_store *store, hr_unit *unit, int64_t now_ms) {
     return code == HR_OK ? hr_store_refresh(store) : code;
 }
 
+/* Begins the group's transaction. History goes before its events come: they take the pages that are
+ * free, and a page that is freed and filled in one transaction is written once. Not in one that is
+ * careful: the numbers of feeds go back with a bad unit. */
+static hr_code begin_group(hr_store *store, const hr_unit *units, bool careful, size_t *out_rows) {
+    uint64_t bytes = 0;
+    *out_rows = STORE_TRIM_ROWS / 16;
+    for (const hr_unit *unit = units; unit != NULL; unit = unit->next) {
+        for (size_t i = 0; unit->result == HR_OK && i < unit->append_count; i++) {
+            *out_rows += 2 * unit->appends[i]->count;
+            bytes += unit->appends[i]->size;
+        }
+    }
+    hr_code code = hr_store_run(store, hr_store_sql(store, SQL_BEGIN));
+    if (code == HR_OK && !careful) {
+        code = hr_store_trim(store, bytes, out_rows);
+    }
+    bool is_over = code == HR_OK && sqlite3_get_autocommit(store->db) != 0; /* rolled back */
+    return is_over ? HR_E_STORE_IO : code;
+}
+
 /* Writes and commits all units whose result is HR_OK. A unit that cannot be (fenced ...) gets its
  * result here. *out_bad: the code returned is the fault of one unit. */
 static hr_code try_group(hr_store *store, hr_unit *units, bool careful, bool *out_bad) {
     int64_t now_ms = hr_store_real_us(store) / 1000;
-    size_t events = 0;
+    size_t rows = 0; /* that may be trimmed yet */
     bool is_begun = false;
     *out_bad = false;
     for (hr_unit *unit = units; unit != NULL; unit = unit->next) {
@@ -370,7 +390,7 @@ static hr_code try_group(hr_store *store, hr_unit *units, bool careful, bool *ou
         if (unit->result != HR_OK) {
             continue;
         }
-        hr_code code = is_begun ? HR_OK : hr_store_run(store, hr_store_sql(store, SQL_BEGIN));
+        hr_code code = is_begun ? HR_OK : begin_group(store, unit, careful, &rows);
         if (code != HR_OK) {
             return code;
         }
@@ -380,14 +400,11 @@ static hr_code try_group(hr_store *store, hr_unit *units, bool careful, bool *ou
             *out_bad = !careful && is_unit_fault(code);
             return code;
         }
-        for (size_t i = 0; i < unit->append_count; i++) {
-            events += unit->appends[i]->count;
-        }
     }
     if (!is_begun) {
         return HR_OK;
     }
-    hr_code code = hr_store_trim(store, STORE_TRIM_ROWS / 16 + 2 * events);
+    hr_code code = hr_store_trim(store, 0, &rows); /* what this group settled */
     if (code == HR_OK) {
         code = hr_store_flush_feeds(store);
     }

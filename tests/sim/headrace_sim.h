@@ -276,6 +276,9 @@ void sim_check_position(sim *s, uint32_t feed, const hr_batch *batch, uint32_t i
 bool sim_is_passed(const sim_cursor *cursor, uint64_t position);
 void sim_allow(sim *s, uint32_t only); /* SIM_FEEDS: all: an interruption; see S14 */
 uint32_t sim_feed_index(const sim *s, uint32_t id);
+/* A disk that lies may leave rows of feeds and functions that nobody knows. */
+bool sim_knows_feed(const sim *s, uint32_t id);
+bool sim_knows_function(const sim *s, uint32_t id); /* 0 is one */
 uint32_t sim_function_index(const sim *s, uint32_t id);
 uint64_t sim_chance(sim *s, uint64_t below);
 

@@ -82,6 +82,11 @@ static bool read_dead(sim *s) {
             s->rejects_dead++;
             continue;
         }
+        if (!sim_knows_feed(s, found->row.feed) || !sim_knows_function(s, found->row.function) ||
+            found->origin_position >= 1u << 20) {
+            sim_break(s, "a dead letter of nobody");
+            continue;
+        }
         if (s->has_replays) {
             check_letter(s, &found->row);
         }

@@ -3,7 +3,7 @@
 #include "core/memory.h"
 #include "tests/sim/headrace_sim.h"
 
-static bool knows_feed(const sim *s, uint32_t id) {
+bool sim_knows_feed(const sim *s, uint32_t id) {
     uint32_t i = 0;
     while (i < SIM_FEEDS && s->feeds[i].id != id) {
         i++;
@@ -11,7 +11,7 @@ static bool knows_feed(const sim *s, uint32_t id) {
     return i < SIM_FEEDS;
 }
 
-static bool knows_function(const sim *s, uint32_t id) {
+bool sim_knows_function(const sim *s, uint32_t id) {
     uint32_t i = 0;
     while (i < s->function_count && id != 0 && s->functions[i].policy.id != id) {
         i++;
@@ -23,7 +23,7 @@ static void load_feed(void *data, uint32_t feed, const char *kind, const char *i
                       uint64_t next_position, uint64_t unsettled_bytes, int64_t last_fire_us) {
     (void)kind;
     sim *s = data;
-    if (!knows_feed(s, feed)) {
+    if (!sim_knows_feed(s, feed)) {
         sim_break(s, "the store has a feed that nobody opened: %s", identity);
         return;
     }
@@ -38,7 +38,7 @@ static void load_feed(void *data, uint32_t feed, const char *kind, const char *i
 static void load_checkpoint(void *data, uint32_t function, uint32_t feed, uint64_t low,
                             hr_slice settled, const hr_counters *counters) {
     sim *s = data;
-    if (!knows_feed(s, feed) || !knows_function(s, function)) {
+    if (!sim_knows_feed(s, feed) || !sim_knows_function(s, function)) {
         return;
     }
     uint32_t at = sim_feed_index(s, feed);
@@ -55,7 +55,7 @@ static void load_checkpoint(void *data, uint32_t function, uint32_t feed, uint64
 
 static void load_parked(void *data, const hr_row *row) {
     sim *s = data;
-    if (!knows_feed(s, row->feed) || !knows_function(s, row->function)) {
+    if (!sim_knows_feed(s, row->feed) || !sim_knows_function(s, row->function)) {
         return;
     }
     s->parked = hr_realloc(s->parked, (s->parked_count + 1) * sizeof *s->parked);
@@ -72,7 +72,7 @@ static void load_dead(void *data, uint64_t count) {
 
 static void load_function(void *data, uint32_t function, const char *name, bool removed) {
     sim *s = data;
-    if (!knows_function(s, function)) {
+    if (!sim_knows_function(s, function)) {
         sim_break(s, "the store has a function that nobody opened: %s", name);
         return;
     }
