@@ -8,6 +8,7 @@
 
 enum {
     ACKED_WANTED = 100,
+    LIVES_MAX = 8,
     TURNS_MAX = 6000,
     ARMED_TURNS = 60,
     DRAIN_TURNS = 20000,
@@ -126,7 +127,8 @@ static void something(sim *s, bool *is_full) {
     }
 }
 
-static void live(sim *s, uint64_t acked_wanted, ending how) {
+/* false: it ended before its end was armed, since a fault of its start came late. */
+static bool live(sim *s, uint64_t acked_wanted, ending how) {
     uint64_t start = s->acked;
     bool is_armed = false, is_full = false;
     int turns = TURNS_MAX;
@@ -160,6 +162,7 @@ static void live(sim *s, uint64_t acked_wanted, ending how) {
     sim_end(s);
     s->totals->faults += how == IO_ERROR ? 1 : 0;
     s->totals->stops += how == STOP ? 1 : 0;
+    return is_armed;
 }
 
 /* Starts, though the power may go on the way. */
@@ -326,6 +329,7 @@ sim_outcome sim_run_seed(hr_vfs_sim *disk, char *dir, uint64_t seed, sim_mutant 
     }
     sim_world(s);
     uint64_t lives = 1 + sim_chance(s, 4), cut_life = sim_chance(s, lives);
+    uint64_t wanted = ACKED_WANTED / lives + 1;
     if (mutant == SIM_NAMES_LIE) { /* its names are made at the first start */
         hr_vfs_sim_lie(disk, "/");
     }
@@ -337,7 +341,10 @@ sim_outcome sim_run_seed(hr_vfs_sim *disk, char *dir, uint64_t seed, sim_mutant 
             hr_vfs_sim_lie(disk, mutant == SIM_WAL_LIES ? "-wal" : "");
         }
         ending how = (ending)sim_chance(s, i == cut_life ? 2 : STOP + 1);
-        live(s, ACKED_WANTED / lives + 1 + sim_chance(s, 10), how);
+        if (!live(s, wanted + sim_chance(s, 10), how) && lives < LIVES_MAX) { /* one instead */
+            cut_life += cut_life == i ? 1 : 0;
+            lives++;
+        }
     }
     hr_vfs_sim_lie(disk, NULL);
     if (s->broken[0] == '\0') {
