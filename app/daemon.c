@@ -48,23 +48,15 @@ static hr_code load_kind(void *data, const hr_node *kind_config, bool is_functio
     return trigger != NULL && trigger->load != NULL ? trigger->load(kind_config, err) : HR_OK;
 }
 
-static hr_code open_sql(hr_error *err) {
+static void open_sql(void) {
     if (shared_sql == NULL) {
-        hr_code code = hr_sql_new(&shared_sql, err);
-        if (code != HR_OK) {
-            return code;
-        }
+        shared_sql = hr_sql_new();
         hr_trigger_eval = &evaluator;
     }
-    return HR_OK;
 }
 
 hr_config *hr_daemon_read(const char *const *paths, size_t count, bool json, hr_buffer *out_said) {
-    hr_error err = {0};
-    if (open_sql(&err) != HR_OK) {
-        hr_buffer_print(out_said, "headrace: %s\n", err.text);
-        return NULL;
-    }
+    open_sql();
     hr_config_options options = {.compile = check_expression, .load_kind = load_kind};
     hr_diagnostics *diags = hr_diagnostics_new();
     hr_config *config = NULL;
@@ -245,8 +237,8 @@ hr_code hr_daemon_run(const hr_daemon_options *options, hr_error *err) {
     allow_files();
     hr_daemon d = {.options = options};
     d.loop = hr_loop_new();
-    hr_code code = hr_spawner_start(d.loop, err); /* before anything grows */
-    code = code == HR_OK ? open_sql(err) : code;
+    open_sql();
+    hr_code code = hr_spawner_start(d.loop, err);
     code = code == HR_OK ? run(&d, err) : code;
     hr_control_close(d.control);
     if (code != HR_OK) { /* half started, or the store gave up: nothing to wait for */

@@ -365,8 +365,8 @@ hr_code hr_engine_build(hr_engine *e, hr_error *err) {
     for (const hr_node *n = functions == NULL ? NULL : functions->child; n != NULL; n = n->next) {
         e->functions[at++] = (engine_function){.engine = e, .config = n, .name = n->key};
     }
-    hr_code code = hr_sql_new(&e->sql, err);
-    code = code == HR_OK ? build_http(e, err) : code;
+    e->sql = hr_sql_new();
+    hr_code code = build_http(e, err);
     for (size_t i = 0; code == HR_OK && i < e->trigger_count; i++) {
         code = build_trigger(e, &e->triggers[i], err);
     }

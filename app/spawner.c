@@ -198,7 +198,8 @@ int main(void) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     prctl(PR_SET_NAME, "headrace-spawn");
     fcntl(DAEMON_FD, F_SETFD, FD_CLOEXEC);
-    setsid(); /* Ctrl-C at the terminal is the daemon's to answer */
+    closefrom(DAEMON_FD + 1); /* what a library of the daemon left open for its children */
+    setsid();                 /* Ctrl-C at the terminal is the daemon's to answer */
     sigset_t mask;
     sigemptyset(&mask);
     sigaddset(&mask, SIGCHLD);

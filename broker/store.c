@@ -387,6 +387,10 @@ void hr_store_close(hr_store *store) {
         store->has_thread = false;
     }
     HR_CRASH_POINT("store.closing");
+    if (!store->has_failed && store->unsynced_folders > 0 &&
+        hr_store_sync_folders(store) != HR_OK) { /* without a commit, too, all of it is to last */
+        hr_store_fail_stop(store, "the end");
+    }
     store_mail *mail = store->mail;
     bool is_posted = mail != NULL && mail->is_posted;
     store->mail = NULL;

@@ -18,33 +18,41 @@
 
 /* ---- folder and lock ---- */
 
-static hr_code sync_folder(const char *path, hr_error *err) {
+static bool sync_folder(const char *path) {
     int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0 || fsync(fd) != 0) {
-        int sys = errno;
-        if (fd >= 0) {
-            close(fd);
+    bool is_synced = fd >= 0 && fsync(fd) == 0;
+    int sys = errno;
+    if (fd >= 0) {
+        close(fd);
+    }
+    errno = sys;
+    return is_synced;
+}
+
+/* Until the folder that holds a path is synced, a power cut may take the path along. */
+hr_code hr_store_sync_folders(hr_store *store) {
+    char *copy = hr_copy_text(store->options.dir), *path = copy;
+    bool is_synced = true;
+    for (uint32_t i = 0; is_synced && i < store->unsynced_folders; i++) {
+        bool is_ours = i == 0 || access(path, R_OK) == 0;
+        is_synced = !is_ours || sync_folder(path);
+        if (!is_synced) {
+            snprintf(store->why, sizeof store->why, "sync of folder '%.100s': %s", path,
+                     strerror(errno));
         }
-        return hr_fail(err, HR_E_STORE_IO, sys, "sync folder '%s': %s", path, strerror(sys));
+        path = dirname(path);
     }
-    close(fd);
-    return HR_OK;
-}
-
-/* The folder that holds a path: until it is synced, a power cut may take the path along. */
-static hr_code sync_parent(const char *path, unsigned up, hr_error *err) {
-    char *copy = hr_copy_text(path), *parent = copy;
-    while (up-- > 0) {
-        parent = dirname(parent);
-    }
-    hr_code code = access(parent, R_OK) == 0 ? sync_folder(parent, err) : HR_OK; /* not ours */
+    store->unsynced_folders = is_synced ? 0 : store->unsynced_folders;
     hr_free(copy);
-    return code;
+    return is_synced ? HR_OK : HR_E_STORE_IO;
 }
 
-static hr_code make_folder(const char *dir, hr_error *err) {
-    char *path = hr_copy_text(dir);
+/* Makes what is missing of the path. It, what holds it, and of each folder that is made here the
+ * one above what holds it (which a start that was killed may have made) are to be synced. */
+static hr_code make_folder(hr_store *store, hr_error *err) {
+    char *path = hr_copy_text(store->options.dir);
     hr_code code = HR_OK;
+    uint32_t made = 0;
     for (char *at = path + 1; code == HR_OK; at++) {
         if (*at != '/' && *at != 0) {
             continue;
@@ -56,17 +64,13 @@ static hr_code make_folder(const char *dir, hr_error *err) {
             code =
                 hr_fail(err, HR_E_STORE_IO, errno, "make folder '%s': %s", path, strerror(errno));
         }
-        if (code == HR_OK && is_made) { /* and the one above, made by a start that was killed */
-            code = sync_parent(path, 2, err);
-        }
-        if (code == HR_OK && (is_made || held == 0)) {
-            code = sync_parent(path, 1, err);
-        }
+        made += is_made ? 1 : 0;
         *at = held;
         if (held == 0) {
             break;
         }
     }
+    store->unsynced_folders = made + 2;
     hr_free(path);
     return code;
 }
@@ -361,7 +365,7 @@ hr_code hr_store_refresh(hr_store *store) {
 /* ---- life ---- */
 
 static hr_code open_all(hr_store *store, hr_error *err) {
-    hr_code code = make_folder(store->options.dir, err);
+    hr_code code = make_folder(store, err);
     if (code == HR_OK) {
         code = take_lock(store, err);
     }
@@ -391,7 +395,7 @@ static hr_code open_all(hr_store *store, hr_error *err) {
                store->options.dir);
         store->has_space_news = true;
     }
-    return sync_folder(store->options.dir, err);
+    return HR_OK;
 }
 
 /* A full disk gives back the ballast's room: the WAL and the largest transaction go into it (S6).

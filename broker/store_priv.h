@@ -126,10 +126,11 @@ struct hr_store {
     size_t cursor_count;
     uint64_t seen_seq;
     int wal_frames;
-    sqlite3_file *mark; /* open since the first commit */
-    char *mark_name;    /* lives as long as it */
-    char why[200];      /* the last error in words */
-    bool has_failed;    /* fail-stop: a write was not known to be durable */
+    sqlite3_file *mark;        /* open since the first commit */
+    char *mark_name;           /* lives as long as it */
+    char why[200];             /* the last error in words */
+    bool has_failed;           /* fail-stop: a write was not known to be durable */
+    uint32_t unsynced_folders; /* the state's and those above it */
     bool is_intake_open, has_ballast, trims_more;
     bool has_judged; /* what the disk is worth */
     int64_t trimmed_dead_ms;
@@ -159,6 +160,10 @@ int64_t hr_store_real_us(const hr_store *store);
 uint64_t hr_store_mono_ns(const hr_store *store);
 
 /* store_open.c */
+/* Makes the names of the files and of the folder durable, once: before anybody is told of a commit.
+ * Not at open, where the file system would write its journal for this alone; behind a commit it has
+ * just done so. */
+hr_code hr_store_sync_folders(hr_store *store);
 /* Says that the state is damaged to all later starts, which could only meet it again. */
 void hr_store_condemn(const hr_store *store, const char *why);
 void hr_store_free(hr_store *take_store);

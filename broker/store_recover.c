@@ -608,6 +608,9 @@ hr_code hr_store_recover(const char *from, const char *to, const hr_recovery *to
         code = read_image(&r, names[3], from, err);
     }
     code = code == HR_OK ? copy_all(&r, err) : code;
+    if (code == HR_OK && hr_store_sync_folders(r.to) != HR_OK) {
+        code = hr_store_fail(r.to, HR_E_STORE_IO, err, "write");
+    }
     sqlite3_close(r.from);
     hr_pages_free(r.pages);
     unlink(names[3]);

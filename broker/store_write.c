@@ -452,6 +452,9 @@ void hr_store_commit(hr_store *store, hr_unit *units) {
     while (!store->has_failed) {
         hr_code code = try_group(store, units, careful, &is_bad);
         if (code == HR_OK) {
+            code = store->unsynced_folders == 0 ? HR_OK : hr_store_sync_folders(store);
+        }
+        if (code == HR_OK) {
             count_group(store, units);
             HR_CRASH_POINT("store.committed");
             return;

@@ -20,7 +20,7 @@ static hr_code fill(hr_library *library, void *handle, hr_error *err) {
 }
 
 static hr_code load(hr_library *library, hr_error *err) {
-    void *handle = dlopen(library->soname, RTLD_NOW | RTLD_LOCAL);
+    void *handle = dlopen(library->soname, RTLD_LAZY | RTLD_LOCAL);
     if (handle == NULL) {
         return hr_fail(err, HR_E_UNSUPPORTED, 0, "%s need a library: %s", library->used_by,
                        dlerror());

@@ -102,10 +102,24 @@ static char *spawner_path(void) {
 }
 
 hr_code hr_spawner_start(hr_loop *loop, hr_error *err) {
+    HR_ASSERT(spawner.loop == NULL);
+    char *path = spawner_path();
+    bool can_run = access(path, X_OK) == 0;
+    if (can_run) {
+        spawner.loop = loop;
+        spawner.next_id = 1;
+    } else {
+        hr_fail(err, HR_E_IO, errno, "start '%s': %s", path, strerror(errno));
+    }
+    hr_free(path);
+    return can_run ? HR_OK : HR_E_IO;
+}
+
+/* With the first program: many configurations have none. 0, or errno. */
+static int start_process(void) {
     int pair[2];
-    HR_ASSERT(spawner.fd < 0);
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0) {
-        return hr_fail(err, HR_E_IO, errno, "a socket for headrace-spawn: %s", strerror(errno));
+        return errno;
     }
     int room = HR_SPAWN_MESSAGE * 8;
     setsockopt(pair[0], SOL_SOCKET, SO_SNDBUF, &room, sizeof room);
@@ -116,34 +130,30 @@ hr_code hr_spawner_start(hr_loop *loop, hr_error *err) {
     posix_spawn_file_actions_adddup2(&actions, pair[1], 3);
     int failed = posix_spawn(&spawner.pid, path, &actions, NULL, argv, environ);
     posix_spawn_file_actions_destroy(&actions);
+    hr_free(path);
     close(pair[1]);
-    hr_code code = HR_OK;
     if (failed != 0) {
         close(pair[0]);
-        code = hr_fail(err, HR_E_IO, failed, "start '%s': %s", path, strerror(failed));
-    } else {
-        spawner.loop = loop;
-        spawner.fd = pair[0];
-        spawner.next_id = 1;
-        spawner.watch = hr_watch_new(loop, spawner.fd, on_ready, NULL);
-        hr_watch_set(spawner.watch, HR_WATCH_READ);
+        return failed;
     }
-    hr_free(path);
-    return code;
+    spawner.fd = pair[0];
+    spawner.watch = hr_watch_new(spawner.loop, spawner.fd, on_ready, NULL);
+    hr_watch_set(spawner.watch, HR_WATCH_READ);
+    return 0;
 }
 
 void hr_spawner_stop(void) {
-    if (spawner.fd < 0) {
-        return;
-    }
-    hr_watch_free(spawner.watch);
-    close(spawner.fd); /* it ends all it started, then itself */
-    spawner.fd = -1;
-    while (waitpid(spawner.pid, NULL, 0) < 0 && errno == EINTR) {
+    if (spawner.fd >= 0) {
+        hr_watch_free(spawner.watch);
+        close(spawner.fd); /* it ends all it started, then itself */
+        spawner.fd = -1;
+        while (waitpid(spawner.pid, NULL, 0) < 0 && errno == EINTR) {
+        }
     }
     while (spawner.programs != NULL) {
         forget(spawner.programs->id);
     }
+    spawner.loop = NULL;
 }
 
 static size_t add_strings(char *at, size_t room, const char *const *strings, uint32_t *out_count) {
@@ -218,7 +228,7 @@ static void on_late_failure(hr_message *message) {
 }
 
 uint64_t hr_spawn(const hr_spawn_request *request) {
-    HR_ASSERT(spawner.fd >= 0);
+    HR_ASSERT(spawner.loop != NULL);
     program *p = hr_alloc(sizeof *p);
     *p = (program){.id = spawner.next_id++,
                    .started = request->started,
@@ -227,9 +237,13 @@ uint64_t hr_spawn(const hr_spawn_request *request) {
                    .next = spawner.programs};
     spawner.programs = p;
     hr_spawn_message message = {.kind = HR_SPAWN_START, .id = p->id};
-    if (!send_start(&message, request)) {
+    int error = spawner.fd >= 0 ? 0 : start_process();
+    if (error == 0 && !send_start(&message, request)) {
+        error = errno;
+    }
+    if (error != 0) {
         late_failure *late = hr_alloc(sizeof *late);
-        *late = (late_failure){.message = {.run = on_late_failure}, .id = p->id, .error = errno};
+        *late = (late_failure){.message = {.run = on_late_failure}, .id = p->id, .error = error};
         hr_loop_post(spawner.loop, &late->message);
     }
     for (int i = 0; i < HR_SPAWN_FDS; i++) {

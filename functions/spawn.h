@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Asks headrace-spawn, the small process that starts all others: fork from the daemon would cost
- * with its size (17 ms at 512 MiB against 0.3 ms).
+ * with its size (17 ms at 512 MiB against 0.3 ms). It runs since the first program.
  *
  * Life:  hr_spawner_start -> (hr_spawn, hr_spawn_kill)* -> hr_spawner_stop
  * Thread: loop. One spawner a process. Programs die with the daemon. */
@@ -10,7 +10,7 @@
 #include "core/error.h"
 #include "core/loop.h"
 
-/* Starts the spawner; found beside this program, or named by HEADRACE_SPAWN. */
+/* Looks for the spawner: beside this program, or where HEADRACE_SPAWN says. Errors: HR_E_IO. */
 hr_code hr_spawner_start(hr_loop *loop, hr_error *err);
 
 /* Ends the spawner and with it every program it started. No callback comes after. */

@@ -51,8 +51,8 @@ static int set_limits(sqlite3 *db) {
     return rc;
 }
 
-hr_code hr_sql_new(hr_sql **out_sql, hr_error *err) {
-    hr_sql *sql = hr_alloc(sizeof *sql);
+/* The connection opens for the first expression: many configurations have none. */
+static hr_code open_connection(hr_sql *sql, hr_error *err) {
     int rc = sqlite3_open_v2(":memory:", &sql->db,
                              SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_MEMORY |
                                  SQLITE_OPEN_NOMUTEX,
@@ -75,12 +75,16 @@ hr_code hr_sql_new(hr_sql **out_sql, hr_error *err) {
     if (rc != SQLITE_OK) {
         hr_code code = hr_fail(err, HR_E_IO, rc, "SQL evaluator: %s",
                                sql->db == NULL ? sqlite3_errstr(rc) : sqlite3_errmsg(sql->db));
-        hr_sql_free(sql);
+        sqlite3_close_v2(sql->db);
+        sql->db = NULL;
         return code;
     }
     sqlite3_progress_handler(sql->db, PROGRESS_OPS, on_progress, sql);
-    *out_sql = sql;
     return HR_OK;
+}
+
+hr_sql *hr_sql_new(void) {
+    return hr_alloc(sizeof(hr_sql));
 }
 
 void hr_sql_free(hr_sql *take_sql) {
@@ -142,11 +146,18 @@ hr_code hr_sql_compile(hr_sql *sql, const char *text, hr_expression **out_expres
                        int *out_offset, hr_error *err) {
     HR_ASSERT(sql->running == NULL);
     int offset = -1;
+    hr_code code = sql->db == NULL ? open_connection(sql, err) : HR_OK;
+    if (code != HR_OK) {
+        if (out_offset != NULL) {
+            *out_offset = offset;
+        }
+        return code;
+    }
     hr_expression *expression = hr_alloc(sizeof *expression);
     expression->sql = sql;
     expression->paths = hr_json_paths_new();
     sql->expressions++;
-    hr_code code = hr_sql_rewrite(expression, text, &offset, err);
+    code = hr_sql_rewrite(expression, text, &offset, err);
     if (code == HR_OK) {
         int rc = prepare(expression, MATCH_PREFIX, "", &expression->match);
         if (rc != SQLITE_OK) {

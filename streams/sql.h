@@ -26,13 +26,13 @@
 typedef struct hr_sql hr_sql;
 typedef struct hr_expression hr_expression;
 
-/* A new evaluator with its own connection. Errors: HR_E_IO. */
-hr_code hr_sql_new(hr_sql **out_sql, hr_error *err);
+/* A new evaluator; its connection opens for the first expression. */
+hr_sql *hr_sql_new(void);
 void hr_sql_free(hr_sql *take_sql); /* after its expressions */
 
-/* Compiles one expression. On error: HR_E_EXPRESSION, SQLite's message, and in *out_offset the byte
- * offset in text where the caret belongs (-1: unknown). Aggregates, subqueries on other tables,
- * PRAGMA, ATTACH and side effects are refused by an authorizer. */
+/* Compiles one expression. On error: HR_E_IO (no connection), or HR_E_EXPRESSION, SQLite's message,
+ * and in *out_offset the byte offset in text where the caret belongs (-1: unknown). Aggregates,
+ * subqueries on other tables, PRAGMA, ATTACH and side effects are refused by an authorizer. */
 hr_code hr_sql_compile(hr_sql *sql, const char *text, hr_expression **out_expression,
                        int *out_offset, hr_error *err);
 void hr_expression_free(hr_expression *take_expression);

@@ -180,12 +180,8 @@ int main(int argc, char **argv) {
         }
     }
     pairs = pairs < 1 ? 1 : pairs > PAIRS_MAX ? PAIRS_MAX : pairs;
-    hr_error err = {0};
-    hr_sql *sql = NULL;
+    hr_sql *sql = hr_sql_new();
     sqlite3 *db = NULL;
-    if (hr_sql_new(&sql, &err) != HR_OK) {
-        die("the evaluator", err.text);
-    }
     if (sqlite3_open(":memory:", &db) != SQLITE_OK) {
         die("sqlite", sqlite3_errmsg(db));
     }

@@ -42,7 +42,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {
     hr_error err = {0};
     if (sql == NULL) {
         batch = make_batch();
-        FUZZ_CHECK(hr_sql_new(&sql, &err) == HR_OK);
+        sql = hr_sql_new();
     }
     char *text = hr_copy_bytes(bytes, size);
     hr_expression *expression = NULL;

@@ -288,6 +288,10 @@ static void without_its_spawner_the_process_ends_with_a_line(void **state) {
         setenv("HEADRACE_SPAWN", "/bin/true", 1); /* it ends at once */
         hr_loop *loop = hr_loop_new();
         if (hr_spawner_start(loop, &err) == HR_OK) {
+            static const char *const words[] = {"true", NULL};
+            hr_spawn_request request = {
+                .argv = words, .env = words + 1, .cwd = "/", .fds = {-1, -1, -1, -1}};
+            hr_spawn(&request);
             hr_loop_run(loop);
         }
         _exit(0);
