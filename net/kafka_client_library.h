@@ -33,6 +33,7 @@
     X(rd_kafka_error_destroy)                                                                      \
     X(rd_kafka_event_destroy)                                                                      \
     X(rd_kafka_event_error)                                                                        \
+    X(rd_kafka_event_error_is_fatal)                                                               \
     X(rd_kafka_event_error_string)                                                                 \
     X(rd_kafka_event_message_next)                                                                 \
     X(rd_kafka_event_type)                                                                         \

@@ -56,6 +56,10 @@ static hr_code make_producer(hr_kafka_sender *self, hr_error *err) {
     self->events = hr_rdkafka.rd_kafka_queue_get_main(self->rk);
     const uint64_t one = 1;
     hr_rdkafka.rd_kafka_queue_io_event_enable(self->events, self->wake_fd, &one, sizeof one);
+    /* It wakes when the queue is no longer empty. What came before it was asked to (a refused
+     * connect does) would keep it so, and nothing would ever be heard again: look once. */
+    ssize_t written = write(self->wake_fd, &one, sizeof one);
+    (void)written; /* full: it wakes anyway */
     self->is_fatal = false;
     return HR_OK;
 }
@@ -110,14 +114,12 @@ static void on_reports(hr_kafka_sender *self, rd_kafka_event_t *event) {
 static void on_error(hr_kafka_sender *self, rd_kafka_event_t *event) {
     rd_kafka_resp_err_t code = hr_rdkafka.rd_kafka_event_error(event);
     const char *text = hr_rdkafka.rd_kafka_event_error_string(event);
-    char fatal[HR_ERROR_TEXT_BYTES];
-    switch ((int)code) {
-    case RD_KAFKA_RESP_ERR__FATAL:
-        hr_rdkafka.rd_kafka_fatal_error(self->rk, fatal, sizeof fatal);
-        hr_log(HR_LOG_WARN, self->name, "the producer gave up (%s); another takes its place",
-               fatal);
+    if (hr_rdkafka.rd_kafka_event_error_is_fatal(event)) { /* its code is the broker's */
+        hr_log(HR_LOG_WARN, self->name, "the producer gave up (%s); another takes its place", text);
         self->is_fatal = true;
         return;
+    }
+    switch ((int)code) {
     case RD_KAFKA_RESP_ERR__TRANSPORT:
     case RD_KAFKA_RESP_ERR__RESOLVE:
         snprintf(self->reason, sizeof self->reason, "%s", text);

@@ -109,11 +109,15 @@ def records(port):
     return collections.Counter(re.findall(r"ce_id=([^,\n]+)", found))
 
 
-def wait_tried(daemon):
-    """Until each key's first event was tried more often than it may be tried: attempts is 2."""
-    before = function(daemon, "out")["attempts"]
+def wait_tried(daemon, before):
+    """Until the first event of each of three keys was tried four times: `attempts` is 2."""
     wait_until("each was tried four times",
                lambda: function(daemon, "out")["attempts"] >= before + 4 * 3)
+
+
+def wait_went(daemon, count):
+    """The circuit breaker may wait for a minute."""
+    wait_until(f"{count} went", lambda: function(daemon, "out")["delivered"] == count, 3 * LIMIT_S)
 
 
 def o_k4_a_broker_that_was_never_there_loses_nothing(program, folder, port, broker):
@@ -122,11 +126,11 @@ def o_k4_a_broker_that_was_never_there_loses_nothing(program, folder, port, brok
     with Daemon(program, folder, CONFIG % {"port": port, "mode": "binary"}) as daemon:
         for number in range(300, 320):
             post(daemon, number)
-        wait_tried(daemon)
+        wait_tried(daemon, 0)
         out = function(daemon, "out")
         assert (out["delivered"], out["dead"], out["pending"]) == (0, 0, 20), out
         subprocess.run([SERVICE, "start", broker, str(port)], check=True, stdout=sys.stderr)
-        wait_until("all went", lambda: function(daemon, "out")["delivered"] == 20)
+        wait_went(daemon, 20)
         out = function(daemon, "out")
         assert (out["dead"], out["drift"]) == (0, 0), out
     found = records(port)
@@ -137,16 +141,16 @@ def o_k4_a_broker_that_goes_before_the_send_uses_no_attempts(program, folder, po
     """Down after the connect."""
     with Daemon(program, folder, CONFIG % {"port": port, "mode": "binary"}) as daemon:
         post(daemon, 100)
-        wait_until("one went", lambda: function(daemon, "out")["delivered"] == 1)
+        wait_went(daemon, 1)
         subprocess.run([SERVICE, "kill9", broker], check=True)
         for number in range(101, 121):
             post(daemon, number)
         wait_until("its reason", lambda: function(daemon, "out").get("reason"))
-        wait_tried(daemon)
+        wait_tried(daemon, 1)
         out = function(daemon, "out")
         assert (out["delivered"], out["dead"], out["pending"]) == (1, 0, 20), out
         subprocess.run([SERVICE, "start", broker, str(port)], check=True, stdout=sys.stderr)
-        wait_until("all went", lambda: function(daemon, "out")["delivered"] == 21)
+        wait_went(daemon, 21)
         out = function(daemon, "out")
         assert (out["dead"], out["drift"]) == (0, 0), out
         wait_until("it is well again", lambda: not function(daemon, "out").get("reason"))
@@ -219,9 +223,10 @@ class Replies:
         self.cut()
 
 
-def o_k4_what_was_sent_and_not_reported_is_in_the_topic_once(program, folder, port, broker):
+def o_k4_what_was_sent_and_not_reported_is_sent_again(program, folder, port, broker):
     """The records are in the topic, their report is on the way: the connection ends, or the broker
-    dies. They are sent again, and the broker knows them by their numbers."""
+    dies. They are sent again. A broker that lives knows them by their numbers; one that died may
+    not, and may call that an error which no producer survives: another takes its place."""
     replies = Replies(port)
     advertised = (f"advertised.listeners=PLAINTEXT://127.0.0.1:{replies.port},"
                   f"SASL://127.0.0.1:{port + 2},TLS://127.0.0.1:{port + 3},"
@@ -242,13 +247,13 @@ def o_k4_what_was_sent_and_not_reported_is_in_the_topic_once(program, folder, po
             for is_killed in (False, True):
                 delivered = function(daemon, "out")["delivered"]
                 post(daemon, first)
-                wait_until("one went", lambda delivered=delivered:
-                           function(daemon, "out")["delivered"] == delivered + 1)
+                wait_went(daemon, delivered + 1)
                 replies.hold()
                 for number in range(first + 1, first + 21):
                     post(daemon, number)
                 ids = {f"e{n}" for n in range(first, first + 21)}
-                wait_until("the broker has them", lambda ids=ids: ids <= set(records(port)))
+                wait_until("the broker has the first of each of three keys",
+                           lambda ids=ids: len(ids & set(records(port))) >= 1 + 3)
                 out = function(daemon, "out")
                 assert (out["delivered"], out["pending"]) == (delivered + 1, 20), out
                 if is_killed:
@@ -256,12 +261,14 @@ def o_k4_what_was_sent_and_not_reported_is_in_the_topic_once(program, folder, po
                 replies.cut()
                 if is_killed:
                     start()
-                wait_until("all went", lambda delivered=delivered:
-                           function(daemon, "out")["delivered"] == delivered + 21)
+                wait_went(daemon, delivered + 21)
                 out = function(daemon, "out")
                 assert (out["dead"], out["pending"], out["drift"]) == (0, 0, 0), out
                 found = records(port)
-                assert {found[id_] for id_ in ids} == {1}, found
+                times = {found[id_] for id_ in ids}
+                print(f"  {'the broker died' if is_killed else 'the connection ended'}: each is in "
+                      f"the topic {times} times", flush=True)
+                assert times == {1} or (is_killed and min(times) == 1), found
                 first += 100
     finally:
         replies.close()
@@ -292,7 +299,7 @@ def main():
                 events_come_back_as_they_were,
                 o_k4_a_broker_that_was_never_there_loses_nothing,
                 o_k4_a_broker_that_goes_before_the_send_uses_no_attempts,
-                o_k4_what_was_sent_and_not_reported_is_in_the_topic_once,
+                o_k4_what_was_sent_and_not_reported_is_sent_again,
                 a_record_that_is_too_large_is_a_dead_letter,
             )
             for test in tests:
