@@ -39,7 +39,8 @@ static void end(hr_mqtt_client *it) {
     hr_mqtt_gate_free(it->gate);
     it->gate = NULL;
     hr_timer_free(it->timer);
-    it->timer = NULL;
+    hr_timer_free(it->patience);
+    it->timer = it->patience = NULL;
     it->user.stopped(it->user.data, it->dropped);
 }
 
@@ -83,11 +84,54 @@ static void gate_closed(void *data, const char *why) {
     lose(data, why);
 }
 
+/* While a commit is under way, what comes can be in none before the next: it is left in the inbox,
+ * so that a commit is one batch and one wake-up. */
+static bool may_wait(hr_mqtt_client *it) {
+    uint64_t given = atomic_load(&it->given);
+    if (it->safe >= given || atomic_load(&it->taken) - given >= HR_MQTT_FULL) {
+        return false;
+    }
+    hr_mqtt_wake wake = HR_MQTT_WAKE_COMMIT;
+    atomic_store(&it->wake, wake);
+    if (atomic_load(&it->taken) - given >= HR_MQTT_FULL &&
+        atomic_compare_exchange_strong(&it->wake, &wake, HR_MQTT_WAKE_SENT)) {
+        return false;
+    }
+    hr_timer_start(it->patience, HR_MQTT_PATIENCE_MS, 0);
+    return true;
+}
+
+static void end_wait(hr_mqtt_client *it) {
+    hr_mqtt_wake wake = HR_MQTT_WAKE_COMMIT;
+    if (atomic_compare_exchange_strong(&it->wake, &wake, HR_MQTT_WAKE_SENT)) {
+        hr_loop_defer(it->loop, &it->look);
+    }
+}
+
+static void waited_long(void *data) {
+    hr_mqtt_client *it = data;
+    it->is_late = true;
+    end_wait(it);
+}
+
 static void give(hr_message *message) {
     hr_mqtt_client *it =
-        (hr_mqtt_client *)(void *)((char *)message - offsetof(hr_mqtt_client, wake));
-    atomic_store(&it->is_posted, false);
+        (hr_mqtt_client *)(void *)((char *)message - offsetof(hr_mqtt_client, look));
+    if (!it->is_stopping && !it->is_late && may_wait(it)) {
+        return;
+    }
+    it->is_late = false;
+    if (it->patience != NULL) {
+        hr_timer_stop(it->patience);
+    }
+    if (it->gate != NULL) {
+        hr_mqtt_gate_read(it->gate);
+    }
+    atomic_store(&it->wake, HR_MQTT_WAKE_NEXT);
     hr_mqtt_message *newest = atomic_exchange(&it->inbox, NULL);
+    if (newest != NULL) {
+        atomic_store(&it->given, newest->sequence);
+    }
     hr_mqtt_message *list = NULL;
     while (newest != NULL) {
         hr_mqtt_message *next = newest->next;
@@ -254,6 +298,9 @@ static void timer_fired(void *data) {
 void hr_mqtt_client_durable(hr_mqtt_client *it, uint64_t up_to, size_t cost) {
     it->safe = up_to > it->safe ? up_to : it->safe;
     it->safe_cost += cost;
+    if (it->safe >= atomic_load(&it->given)) {
+        end_wait(it);
+    }
     if (it->gate != NULL) {
         hr_mqtt_gate_durable(it->gate, it->safe);
     }
@@ -306,7 +353,7 @@ hr_code hr_mqtt_client_open(hr_loop *loop, const hr_mqtt_settings *settings,
     everyone = it;
     it->loop = loop;
     it->user = *user;
-    it->wake.run = give;
+    it->look.run = give;
     for (size_t i = 0; i < settings->url_count; i++) {
         hr_code code = hr_mqtt_read_url(settings->url[i], &it->url[i], err);
         if (code != HR_OK) {
@@ -346,6 +393,7 @@ hr_code hr_mqtt_client_open(hr_loop *loop, const hr_mqtt_settings *settings,
     it->http_proxy = hr_format("http://%s", hr_mqtt_gate_proxy(it->gate));
     it->https_proxy = hr_format("https://%s", hr_mqtt_gate_proxy(it->gate));
     it->timer = hr_timer_new(loop, timer_fired, it);
+    it->patience = hr_timer_new(loop, waited_long, it);
     wait_ms(it, 0);
     *out_client = it;
     return HR_OK;

@@ -13,7 +13,11 @@
 
 #include <stdatomic.h>
 
-enum { HR_MQTT_KEEPALIVE_S = 60 };
+enum {
+    HR_MQTT_KEEPALIVE_S = 60,
+    HR_MQTT_FULL = 256,     /* messages in the inbox that wait for no commit */
+    HR_MQTT_PATIENCE_MS = 5 /* that they wait for one */
+};
 
 typedef enum hr_mqtt_phase {
     HR_MQTT_WAITING,
@@ -54,11 +58,18 @@ typedef struct hr_mqtt_address {
     char *host, *port, *paho; /* paho: tcp://host:port or ssl://host:port */
 } hr_mqtt_address;
 
+/* Who makes the loop look at the inbox: one message, posted once. */
+typedef enum hr_mqtt_wake {
+    HR_MQTT_WAKE_NEXT,  /* the next message posts */
+    HR_MQTT_WAKE_SENT,  /* it is posted */
+    HR_MQTT_WAKE_COMMIT /* what was given becomes durable first, HR_MQTT_FULL wait, or it is late */
+} hr_mqtt_wake;
+
 struct hr_mqtt_client {
     hr_loop *loop;
     hr_mqtt_client_user user;
     hr_mqtt_gate *gate;
-    hr_timer *timer;
+    hr_timer *timer, *patience;
     hr_mqtt_client *next; /* all there ever were */
 
     /* Set before the first connection, then only read, by any thread. */
@@ -78,15 +89,17 @@ struct hr_mqtt_client {
     atomic_ullong taken, attempt_now;
     atomic_size_t taken_cost;
     _Atomic(hr_mqtt_message *) inbox; /* newest first */
-    atomic_bool is_posted, is_deaf;
-    hr_message wake;
+    _Atomic(hr_mqtt_wake) wake;
+    hr_message look;     /* the loop's at the inbox */
+    atomic_ullong given; /* the last sequence the loop took from the inbox; it writes */
+    atomic_bool is_deaf;
     atomic_size_t url_tried;  /* of the attempt */
     _Atomic(char *) tls_text; /* why TLS failed: OpenSSL's first words, owned by who takes it */
 
     /* The loop's. */
     hr_mqtt_phase phase;
     int version; /* of the attempt: 3 or 5 */
-    bool is_auto, is_held, is_stopping, must_renew, had_session;
+    bool is_auto, is_held, is_stopping, must_renew, had_session, is_late;
     uint64_t attempt, safe, last_given, dropped;
     size_t safe_cost, url_now, urls_failed;
     uint64_t backoff_ms, losing_ns, stop_ns;

@@ -76,13 +76,18 @@ int hr_mqtt_on_message(void *context, char *name, int name_size, MQTTAsync_messa
     hr_mqtt_message *copy = copy_message(name, size, message);
     hr_paho.MQTTAsync_freeMessage(&message);
     hr_paho.MQTTAsync_free(name);
-    copy->sequence = atomic_fetch_add(&it->taken, 1) + 1;
+    uint64_t sequence = atomic_fetch_add(&it->taken, 1) + 1;
+    copy->sequence = sequence;
     atomic_fetch_add(&it->taken_cost, copy->cost);
     copy->next = atomic_load(&it->inbox);
     while (!atomic_compare_exchange_weak(&it->inbox, &copy->next, copy)) {
     }
-    if (!atomic_load(&it->is_deaf) && !atomic_exchange(&it->is_posted, true)) {
-        hr_loop_post(it->loop, &it->wake);
+    hr_mqtt_wake wake = atomic_load(&it->wake);
+    bool is_due = wake == HR_MQTT_WAKE_NEXT || (wake == HR_MQTT_WAKE_COMMIT &&
+                                                sequence - atomic_load(&it->given) >= HR_MQTT_FULL);
+    if (is_due && !atomic_load(&it->is_deaf) &&
+        atomic_compare_exchange_strong(&it->wake, &wake, HR_MQTT_WAKE_SENT)) {
+        hr_loop_post(it->loop, &it->look);
     }
     return 1;
 }

@@ -342,22 +342,28 @@ static bool pass_down(hr_mqtt_gate *it) {
     return true;
 }
 
+/* Reads what paho has written. False: it has closed. */
+static bool read_up(hr_mqtt_gate *it) {
+    if (it->up.size >= ACKS_MAX) {
+        return true;
+    }
+    uint8_t *room = hr_buffer_room(&it->up, CHUNK);
+    ssize_t got = recv(it->paho.fd, room, CHUNK, 0);
+    if (got > 0 && it->phase == OPEN) {
+        int one = 1; /* paho leaves Nagle on: do not let it wait for our delayed ACK */
+        (void)setsockopt(it->paho.fd, IPPROTO_TCP, TCP_QUICKACK, &one, sizeof one);
+        it->up.size += (size_t)got;
+        /* Read after the bytes: the callback of k comes before the acknowledgement of k. */
+        hr_gate_held_add(&it->held, (size_t)got, it->user.taken(it->user.data), hr_mono_ns());
+    }
+    return got != 0 && !is_broken(got);
+}
+
 /* Paho -> broker. False: the connection is gone. */
 static bool pass_up(hr_mqtt_gate *it) {
-    if (it->up.size < ACKS_MAX) {
-        uint8_t *room = hr_buffer_room(&it->up, CHUNK);
-        ssize_t got = recv(it->paho.fd, room, CHUNK, 0);
-        if (got == 0 || is_broken(got)) {
-            close_with(it, it->phase == DRAINING ? it->why : "the client closed the connection");
-            return false;
-        }
-        if (got > 0 && it->phase == OPEN) {
-            int one = 1; /* paho leaves Nagle on: do not let it wait for our delayed ACK */
-            (void)setsockopt(it->paho.fd, IPPROTO_TCP, TCP_QUICKACK, &one, sizeof one);
-            it->up.size += (size_t)got;
-            /* Read after the bytes: the callback of k comes before the acknowledgement of k. */
-            hr_gate_held_add(&it->held, (size_t)got, it->user.taken(it->user.data), hr_mono_ns());
-        }
+    if (!read_up(it)) {
+        close_with(it, it->phase == DRAINING ? it->why : "the client closed the connection");
+        return false;
     }
     hr_gate_held_release(&it->held, HR_MUTANT("gate-open") ? UINT64_MAX : it->safe);
     if (it->held.passable > 0 && it->phase == OPEN) {
@@ -382,8 +388,11 @@ static void look(hr_mqtt_gate *it) {
         hr_watch_set(it->broker.watch, (may_read && it->down.size == 0 ? HR_WATCH_READ : 0) |
                                            (it->held.passable > 0 ? HR_WATCH_WRITE : 0));
     }
-    hr_watch_set(it->paho.watch, (it->up.size < ACKS_MAX ? HR_WATCH_READ : 0) |
-                                     (it->down.size > 0 ? HR_WATCH_WRITE : 0));
+    /* What waits for a commit is not worth a wake-up for each acknowledgement. */
+    bool is_listening =
+        it->up.size < ACKS_MAX && (!is_open || it->user.taken(it->user.data) <= it->safe);
+    hr_watch_set(it->paho.watch,
+                 (is_listening ? HR_WATCH_READ : 0) | (it->down.size > 0 ? HR_WATCH_WRITE : 0));
     if (may_read || !is_open) {
         it->not_read_ns = 0;
     } else if (it->not_read_ns == 0) {
@@ -396,6 +405,7 @@ static void tick(void *data) {
     uint64_t now_ns = hr_mono_ns();
     uint64_t phase_ms = (now_ns - it->phase_ns) / 1000000;
     uint64_t half_ns = it->user.keepalive_s * UINT64_C(500000000);
+    hr_mqtt_gate_read(it);
     for (size_t i = 0; i < GUESTS; i++) {
         if (it->guests[i] != NULL && (now_ns - it->guests[i]->since_ns) / 1000000 > GUEST_MAX_MS) {
             forget_guest(it, i);
@@ -416,21 +426,33 @@ static void tick(void *data) {
     }
 }
 
-void hr_mqtt_gate_durable(hr_mqtt_gate *it, uint64_t up_to) {
-    if (up_to > it->safe) {
-        it->safe = up_to;
-    }
-    /* From a turn of its own: nothing is called back from within this call. */
+/* From a turn of its own: nothing is called back from within a call of the user. */
+static void look_soon(hr_mqtt_gate *it) {
     if (it->phase == OPEN) {
         hr_watch_set(it->broker.watch, HR_WATCH_READ | HR_WATCH_WRITE);
     }
 }
 
+void hr_mqtt_gate_read(hr_mqtt_gate *it) {
+    if (it->phase != OPEN) {
+        return;
+    }
+    bool is_closed = !read_up(it);
+    if (is_closed || hr_gate_held_need(&it->held) <= it->safe) {
+        look_soon(it);
+    }
+}
+
+void hr_mqtt_gate_durable(hr_mqtt_gate *it, uint64_t up_to) {
+    if (up_to > it->safe) {
+        it->safe = up_to;
+    }
+    look_soon(it);
+}
+
 void hr_mqtt_gate_hold(hr_mqtt_gate *it, bool is_held) {
     it->is_held = is_held;
-    if (it->phase == OPEN) {
-        hr_watch_set(it->broker.watch, HR_WATCH_READ | HR_WATCH_WRITE);
-    }
+    look_soon(it);
 }
 
 /* --- life --- */

@@ -38,6 +38,11 @@ const char *hr_mqtt_gate_proxy(const hr_mqtt_gate *gate);
 /* Connects to the broker (10 s at most), then calls dialed(). Only when none is open. */
 void hr_mqtt_gate_dial(hr_mqtt_gate *it, const char *host, const char *port);
 
+/* Reads the acknowledgements written so far: to be called before messages are taken from paho's
+ * callbacks, so that those of messages taken before need no later commit. While anything is taken
+ * and not durable, paho is read here, when something becomes durable, and twice a second. */
+void hr_mqtt_gate_read(hr_mqtt_gate *it);
+
 /* Everything up to this sequence is durable (or given up): acknowledgements of it may pass. Also
  * looks at is_full() again. */
 void hr_mqtt_gate_durable(hr_mqtt_gate *it, uint64_t up_to);

@@ -96,6 +96,10 @@ uint64_t hr_gate_held_since(const hr_gate_held *self) {
     return self->count == 0 ? 0 : self->chunks[self->first].at_ns;
 }
 
+uint64_t hr_gate_held_need(const hr_gate_held *self) {
+    return self->count == 0 ? UINT64_MAX : self->chunks[self->first].need;
+}
+
 void hr_gate_held_clear(hr_gate_held *self) {
     self->first = self->count = self->passable = 0;
 }

@@ -45,6 +45,9 @@ void hr_gate_held_sent(hr_gate_held *self, size_t size);
 /* When the oldest byte that may not go came; 0: there is none. */
 uint64_t hr_gate_held_since(const hr_gate_held *self);
 
+/* What must be durable for the oldest of them to go; UINT64_MAX: there is none. */
+uint64_t hr_gate_held_need(const hr_gate_held *self);
+
 void hr_gate_held_clear(hr_gate_held *self);
 void hr_gate_held_fini(hr_gate_held *self);
 

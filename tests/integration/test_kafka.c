@@ -2,6 +2,7 @@
 /* The trigger "kafka" against a real broker: nothing is lost, and it goes on where it stood. */
 #include "broker/trigger.h"
 #include "core/memory.h"
+#include "tests/lib/free_ports.h"
 
 #include <librdkafka/rdkafka.h>
 #include <netinet/in.h>
@@ -648,30 +649,12 @@ static void the_drain_rate_is_told(void **state) {
     end();
 }
 
-static int free_port(void) {
-    for (int base = 8000 + getpid() % 1900; base < 9990; base += 5) { /* of three neighbours */
-        int free_count = 0;
-        for (int i = 0; i < 3; i++) {
-            int fd = socket(AF_INET, SOCK_STREAM, 0);
-            struct sockaddr_in to = {.sin_family = AF_INET,
-                                     .sin_port = htons((uint16_t)(base + i)),
-                                     .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-            free_count += bind(fd, (struct sockaddr *)&to, sizeof to) == 0;
-            (void)close(fd);
-        }
-        if (free_count == 3) {
-            return base;
-        }
-    }
-    return 0;
-}
-
 static int set_up(void **state) {
     (void)state;
     if (mkdtemp(dir) == NULL) {
         return 1;
     }
-    port = free_port();
+    port = free_ports(8000, 10000, 3); /* the broker takes three neighbours */
     snprintf(brokers, sizeof brokers, "127.0.0.1:%d", port);
     return broker_start();
 }

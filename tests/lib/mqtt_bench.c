@@ -2,6 +2,7 @@
 #include "tests/lib/mqtt_bench.h"
 
 #include "core/memory.h"
+#include "tests/lib/free_ports.h"
 #include "triggers/mqtt.h"
 
 #include <setjmp.h>
@@ -12,9 +13,7 @@
 /* after the above: */
 #include <cmocka.h>
 
-#include <arpa/inet.h>
 #include <string.h>
-#include <sys/socket.h>
 
 enum { LIMIT_MS = 60000, PORTS = 5 };
 
@@ -271,27 +270,9 @@ void mqtt_broker(const char *verb) {
     mqtt_run("%s %s %s %d", MOSQUITTO, verb, mqtt_folder, mqtt_port);
 }
 
-static int free_port(void) {
-    for (int base = 20000 + getpid() % 12000; base < 32000; base += 7) {
-        int free_count = 0;
-        for (int i = 0; i < PORTS; i++) {
-            int fd = socket(AF_INET, SOCK_STREAM, 0);
-            struct sockaddr_in to = {.sin_family = AF_INET,
-                                     .sin_port = htons((uint16_t)(base + i)),
-                                     .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-            free_count += bind(fd, (struct sockaddr *)&to, sizeof to) == 0;
-            (void)close(fd);
-        }
-        if (free_count == PORTS) {
-            return base;
-        }
-    }
-    return 0;
-}
-
 int mqtt_bench_group_begin(void **state) {
     (void)state;
-    mqtt_port = free_port();
+    mqtt_port = free_ports(20000, 32000, PORTS);
     assert_non_null(mkdtemp(mqtt_folder));
     mqtt_broker("start");
     return 0;
