@@ -13,7 +13,6 @@
     X(g_time_zone_find_interval)                                                                   \
     X(g_time_zone_get_offset)                                                                      \
     X(g_time_zone_new_identifier)                                                                  \
-    X(g_time_zone_new_utc)                                                                         \
     X(g_time_zone_unref)
 
 static struct { GLIB_FUNCTIONS(HR_LIBRARY_MEMBER) } glib; /* since the first zone was opened */
@@ -32,7 +31,7 @@ static void load(void) {
 }
 
 struct hr_zone {
-    GTimeZone *zone;
+    GTimeZone *zone; /* NULL: UTC, for which no library is needed */
     char *name;
 };
 
@@ -55,11 +54,13 @@ hr_zone *hr_zone_open(const char *name) {
     if (name == NULL || !is_name(name)) {
         return NULL;
     }
-    load();
-    GTimeZone *zone = strcmp(name, "UTC") == 0 ? glib.g_time_zone_new_utc()
-                                               : glib.g_time_zone_new_identifier(name);
-    if (zone == NULL) {
-        return NULL;
+    GTimeZone *zone = NULL;
+    if (strcmp(name, "UTC") != 0) {
+        load();
+        zone = glib.g_time_zone_new_identifier(name);
+        if (zone == NULL) {
+            return NULL;
+        }
     }
     hr_zone *self = hr_alloc(sizeof *self);
     self->zone = zone;
@@ -71,7 +72,9 @@ void hr_zone_close(hr_zone *take_zone) {
     if (take_zone == NULL) {
         return;
     }
-    glib.g_time_zone_unref(take_zone->zone);
+    if (take_zone->zone != NULL) {
+        glib.g_time_zone_unref(take_zone->zone);
+    }
     hr_free(take_zone->name);
     hr_free(take_zone);
 }
@@ -81,13 +84,18 @@ const char *hr_zone_name(const hr_zone *zone) {
 }
 
 int hr_zone_interval(const hr_zone *zone, int64_t utc_s) {
+    if (zone->zone == NULL) {
+        return 0;
+    }
     int interval = glib.g_time_zone_find_interval(zone->zone, G_TIME_TYPE_UNIVERSAL, utc_s);
     HR_ASSERT(interval >= 0);
     return interval;
 }
 
 int32_t hr_zone_offset(const hr_zone *zone, int interval) {
-    return glib.g_time_zone_get_offset(zone->zone, interval < 0 ? 0 : interval);
+    return zone->zone == NULL
+               ? 0
+               : glib.g_time_zone_get_offset(zone->zone, interval < 0 ? 0 : interval);
 }
 
 int64_t hr_zone_instant(const hr_zone *zone, int64_t wall_s, bool *out_gap) {

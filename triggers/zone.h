@@ -12,7 +12,7 @@
 typedef struct hr_zone hr_zone;
 
 /* The zone called name ("UTC", "Europe/Berlin"); NULL: unknown here. Owned by the caller. The first
- * call loads GLib, without which the process ends with one line (hr_give_up). */
+ * one but UTC loads GLib, without which the process ends with one line (hr_give_up). */
 hr_zone *hr_zone_open(const char *name);
 void hr_zone_close(hr_zone *take_zone);
 

@@ -31,7 +31,7 @@ USERS = {
     "gnutls": ("webhook and storage", [
         "triggers: { t: { webhook: { secret: abc } } }\n" + SHELL]),
     "glib-2.0": ("cron", [
-        'triggers: { t: { cron: { at: "0 3 * * *" } } }\n' + SHELL]),
+        'triggers: { t: { cron: { at: "0 3 * * *", zone: Europe/Berlin } } }\n' + SHELL]),
     "pcre2-8": ("REGEXP", [
         HOOK + "functions: { f: { from: t, shell: cat, when: \"id REGEXP 'a'\" } }\n"]),
 }
