@@ -9,6 +9,8 @@ import unittest
 import unittest.mock
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "lib"))
+from prove_case import Clock  # noqa: E402
+from prove_digest import digest  # noqa: E402
 from prove_inputs import Function, Input, Sent  # noqa: E402
 from prove_judge import Handled, commit_s, dead_of, judge  # noqa: E402
 
@@ -37,7 +39,8 @@ class Judge(unittest.TestCase):
         self.status = {"triggers": [{"name": "in", "received": EVENTS, "malformed": 0}],
                        "functions": [{"name": name, **counts} for name in ("one", "two")]}
 
-    def found(self, files=1, statuses=None):
+    def written(self, files=1):
+        """What handlers wrote, all within a second."""
         paths, part = [], -(-len(self.lines) // files)
         for number in range(files):
             paths.append(pathlib.Path(self.folder.name) / f"handled{number}")
@@ -47,8 +50,11 @@ class Judge(unittest.TestCase):
         self.addCleanup(handled.close)
         with unittest.mock.patch("prove_judge.time.monotonic", return_value=1.0):
             handled.read()
-        found, self.figures = judge([self.one], handled, statuses or [self.status], self.dead,
-                                    lambda text: None)
+        return handled
+
+    def found(self, files=1, statuses=None):
+        found, self.figures = judge([self.one], self.written(files), statuses or [self.status],
+                                    self.dead, lambda text: None)
         return dict(found)
 
     def repeat(self, count, name="one"):
@@ -165,6 +171,24 @@ class Judge(unittest.TestCase):
         self.one.is_pull = True  # each counts what it was given, again and again
         self.assertEqual(self.found(2, [half, half]), {})
         self.assertEqual(self.found(2, [half, self.status]), {"miscounted": 2})
+
+    def test_the_clock_of_a_sweep_owes_what_came_before_its_first_tick(self):
+        self.one, now = Clock(), 1_700_000_000
+        self.one.start(None, None)
+        name = self.one.functions[0].name
+        for second in range(now + 5, now + 11):
+            id_ = self.one._id(second)
+            self.lines.append(f"{name} {id_} ticks {digest(id_.partition('/')[2].encode())}")
+        self.lines = self.lines[-6:]
+        self.dead.clear()
+        self.status = {"triggers": [{"name": "ticks", "received": 8, "malformed": 0}],
+                       "functions": [{"name": name, "deliveries": 8, "replays": 0, "drift": 0,
+                                      "pending": 0, "slots": 1}]}
+        handled = self.written()
+        with unittest.mock.patch("time.time", return_value=now + 10):
+            self.one.began = now - 20
+            self.one.owe(handled, now + 2)
+            self.assertEqual(self.found(), {"lost": 2})
 
     def test_letters_are_known_by_the_provers_ids(self):
         self.one.own_id = lambda id_: id_.upper()
