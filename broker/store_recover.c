@@ -98,17 +98,18 @@ static hr_code put_row(recovery *r, sqlite3_stmt *insert, sqlite3_stmt *row) {
 }
 
 /* Copies rows behind *after, in order of key (NULL: all of them, in any). Returns what SQLite came
- * to: SQLITE_DONE, or why it stopped. */
+ * to: SQLITE_DONE, or why it stopped. It asks for >= the next key: for > it would look at the page
+ * that ends with *after, which may be what is damaged. */
 static int copy_rows(recovery *r, const char *key, int64_t *after, judge is_right, hr_code *code) {
     char text[160];
     snprintf(text, sizeof text,
              key == NULL ? "SELECT * FROM %s"
-                         : "SELECT * FROM %s WHERE %s > ?1"
+                         : "SELECT * FROM %s WHERE %s >= ?1"
                            " ORDER BY %s",
              r->table, key, key);
     sqlite3_stmt *rows = NULL, *insert = NULL;
     int result = sqlite3_prepare_v2(r->from, text, -1, &rows, NULL);
-    sqlite3_bind_int64(rows, 1, *after);
+    sqlite3_bind_int64(rows, 1, *after == INT64_MAX ? INT64_MAX : *after + 1);
     int place = rows == NULL || key == NULL ? 0 : column_of(rows, key);
     while (rows != NULL && *code == HR_OK && (result = sqlite3_step(rows)) == SQLITE_ROW) {
         int64_t at = key == NULL ? 0 : sqlite3_column_int64(rows, place);
@@ -136,11 +137,11 @@ static int copy_rows(recovery *r, const char *key, int64_t *after, judge is_righ
 
 static bool can_read(const recovery *r, const char *key, int64_t from) {
     char text[160];
-    snprintf(text, sizeof text, "SELECT * FROM %s WHERE %s > ?1 ORDER BY %s LIMIT 1", r->table, key,
-             key);
+    snprintf(text, sizeof text, "SELECT * FROM %s WHERE %s >= ?1 ORDER BY %s LIMIT 1", r->table,
+             key, key);
     sqlite3_stmt *row = NULL;
     sqlite3_prepare_v2(r->from, text, -1, &row, NULL);
-    sqlite3_bind_int64(row, 1, from);
+    sqlite3_bind_int64(row, 1, from + 1);
     int result = row == NULL ? SQLITE_ERROR : sqlite3_step(row);
     bool can = result == SQLITE_ROW && sqlite3_column_int64(row, column_of(row, key)) > from;
     sqlite3_finalize(row);

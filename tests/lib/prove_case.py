@@ -186,7 +186,7 @@ class Case:
 
     def fault(self):
         try:
-            return self.met.read_text().strip()
+            return self.met.read_text().strip().replace("\n", "; ")
         except FileNotFoundError:
             return ""
 
@@ -335,20 +335,34 @@ def _in_pool(number):
     return result
 
 
+def _begin_job():
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the sweep ends them
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
 def sweep(run, count, one):
     """one(number) for each, in an order by chance and in processes beside each other; results as they
-    come, until the time of --for is over."""
+    come, until the time of --for is over, SIGINT or SIGTERM: then it is not whole."""
     work["one"] = one
+    came, stopped = 0, []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopped.append("interrupted"))
     order = run.chance.sample(range(count), count)
     end = time.monotonic() + (run.args.seconds or 1 << 30)
-    with concurrent.futures.ProcessPoolExecutor(run.args.jobs) as pool:
+    with concurrent.futures.ProcessPoolExecutor(
+            run.args.jobs, initializer=_begin_job) as pool:
         for done in concurrent.futures.as_completed([pool.submit(_in_pool, number)
                                                      for number in order]):
             yield done.result()
+            came += 1
             if time.monotonic() > end:
-                run.say("the time is over")
+                stopped.append("the time is over")
+            if stopped:
                 pool.shutdown(cancel_futures=True)
-                return
+                break
+    run.whole = came == count
+    if not run.whole:
+        run.say(f"not whole, {came} of {count}: {stopped[:1]}")
 
 
 def arguments(parser):

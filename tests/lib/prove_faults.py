@@ -98,6 +98,7 @@ class Run:
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix=f"prove-{name}-"))
         self.stopping = threading.Event()
         self.troubles = []
+        self.whole = True  # False: it was ended before it had run all
         self.loads = 0
         self.say(f"seed {self.args.seed}, {self.folder}")
 
@@ -150,13 +151,13 @@ class Run:
 
     def finish(self, runs, result, daemon=None):
         """Prints the line; the exit status."""
-        ok = not self.troubles
+        ok = not self.troubles and self.whole
         if ok and not self.args.keep:
             shutil.rmtree(self.folder)
         else:
             if daemon is not None:
                 (self.folder / "daemon.log").write_text("\n".join(daemon.lines))
             self.say(f"what is left: {self.folder}")
-        print(json.dumps({"proof": self.name, "runs": runs, "ok": ok, "seed": self.args.seed,
-                          **result, "wrong": self.troubles[:10]}), flush=True)
+        print(json.dumps({"proof": self.name, "runs": runs, "ok": ok, "whole": self.whole,
+                          "seed": self.args.seed, **result, "wrong": self.troubles[:10]}), flush=True)
         return 0 if ok else 1

@@ -341,6 +341,35 @@ static void a_damaged_page_costs_what_stood_there(void **state) {
     hr_buffer_fini(&bytes);
 }
 
+/* A journal's page with nothing left on it, each in turn: its neighbours' rows are all there. */
+static void a_page_that_is_gone_costs_its_own_rows_only(void **state) {
+    world *w = *state;
+    enum { PAGE = 16384, LEAF = 13 };
+    stopped(w);
+    hr_buffer bytes = {0};
+    uint8_t held[PAGE];
+    unsigned leaves = 0;
+    fixture_load(w->damaged, names[0], &bytes);
+    for (size_t page = 1; page < bytes.size / PAGE; page++) {
+        uint8_t *at = bytes.bytes + page * PAGE;
+        uint32_t cells = (uint32_t)at[3] << 8 | at[4];
+        if (at[0] != LEAF || cells < 8) {
+            continue;
+        }
+        leaves++;
+        memcpy(held, at, PAGE);
+        memset(at, 0, PAGE);
+        fixture_save(w->damaged, names[0], bytes.bytes, bytes.size);
+        memcpy(at, held, PAGE);
+        hr_error err = {0};
+        assert_int_equal(recover(w, &err), HR_OK);
+        assert_true(w->losses + w->notes > 0);
+        assert_true(w->rows + cells == EVENTS || w->rows == EVENTS /* of another table */);
+    }
+    assert_true(leaves > 8);
+    hr_buffer_fini(&bytes);
+}
+
 static void a_cut_file_is_saved_in_part_or_refused_in_a_line(void **state) {
     world *w = *state;
     stopped(w);
@@ -389,6 +418,7 @@ int main(void) {
         RECOVER_TEST(a_flipped_bit_of_the_wal_is_turned_back),
         RECOVER_TEST(a_cut_wal_is_saved_up_to_where_it_ends_and_that_is_said),
         RECOVER_TEST(a_damaged_page_costs_what_stood_there),
+        RECOVER_TEST(a_page_that_is_gone_costs_its_own_rows_only),
         RECOVER_TEST(a_cut_file_is_saved_in_part_or_refused_in_a_line),
         RECOVER_TEST(a_running_daemon_and_an_old_state_are_left_alone),
     };
