@@ -196,8 +196,11 @@ static hr_batch *without_duplicates(hr_dispatch *d, feed *f, unit_box *unit, hr_
             seen[i] = hr_seen_of(hr_batch_source(take_batch, i), hr_batch_id(take_batch, i));
         }
     }
+    bool by_id = f->policy.identify == NULL;
     for (uint32_t i = 0; i < take_batch->count; i++) {
-        if (hr_dedupe_add(f->policy.take_dedupe, seen[i], d->clock_ms)) {
+        if (by_id && (take_batch->view[i].flags & HR_VIEW_MADE_ID) != 0) {
+            keep[kept++] = i; /* nothing that comes can be the same */
+        } else if (hr_dedupe_add(f->policy.take_dedupe, seen[i], d->clock_ms)) {
             unit->seen[unit->seen_count++] = seen[i];
             keep[kept++] = i;
         } else if (d->options.note != NULL) {
@@ -210,7 +213,7 @@ static hr_batch *without_duplicates(hr_dispatch *d, feed *f, unit_box *unit, hr_
         }
     }
     hr_free(seen);
-    if (kept > 0) {
+    if (unit->seen_count > 0) {
         hr_row *row = hr_unit_row(unit);
         row->kind = HR_ROW_SEEN;
         row->feed = f->policy.id;

@@ -29,9 +29,11 @@ typedef struct hr_view {
 } hr_view;
 
 enum {
-    HR_VIEW_TEXT = 1, /* data was text_data */
-    HR_VIEW_JSON = 2, /* datacontenttype is JSON (or text_data without one) */
-    HR_VIEW_DATA = 4, /* a data member is present, even if empty */
+    HR_VIEW_TEXT = 1,   /* data was text_data */
+    HR_VIEW_JSON = 2,   /* datacontenttype is JSON (or text_data without one) */
+    HR_VIEW_DATA = 4,   /* a data member is present, even if empty */
+    HR_VIEW_MADE_ID = 8 /* the id was made for this event by us: no other will ever have it. Known
+                           where it is packed, forgotten on disk */
 };
 
 typedef struct hr_batch {

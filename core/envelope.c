@@ -179,6 +179,7 @@ hr_code hr_envelope_pack_view(const hr_fields *fields, hr_buffer *out, hr_view *
         }
         return HR_E_INVALID;
     }
+    out_view->flags |= fields->id_is_made ? HR_VIEW_MADE_ID : 0;
     out->size += size;
     return code;
 }

@@ -44,6 +44,7 @@ typedef struct hr_fields {
     hr_slice subject, content_type, schema, partition_key; /* partition_key: the ordering key */
     int64_t time_us;                                       /* since 1970 UTC; 0: left out */
     hr_slice data;
+    bool id_is_made;                /* HR_VIEW_MADE_ID */
     bool has_data, data_is_text;    /* text_data instead of binary_data; not for JSON, which the
                                        official Go SDK would quote once more */
     const hr_attribute *extensions; /* further attributes; names valid, no duplicates */

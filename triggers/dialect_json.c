@@ -128,8 +128,9 @@ static hr_code json_read(hr_webhook *self, const hr_webhook_input *input, hr_sin
     if (key.size > 2 && key.bytes[0] == '"' && key.bytes[key.size - 1] == '"') {
         key = hr_slice_of(key.bytes + 1, key.size - 2);
     }
-    char *id = key.size > 0 && key.size <= 256 ? hr_copy_bytes(key.bytes, key.size)
-                                               : hr_format("%s-%s", self->trigger.name, fresh);
+    bool is_keyed = key.size > 0 && key.size <= 256;
+    char *id = is_keyed ? hr_copy_bytes(key.bytes, key.size)
+                        : hr_format("%s-%s", self->trigger.name, fresh);
     char *source = hr_format("headrace/webhook/%s", self->trigger.name);
     hr_slice content_type = input->header(input->data, "Content-Type");
     hr_fields fields = {
@@ -142,6 +143,7 @@ static hr_code json_read(hr_webhook *self, const hr_webhook_input *input, hr_sin
         .partition_key = hr_slice_text(self->trigger.name),
         .time_us = hr_real_us(),
         .data = input->body,
+        .id_is_made = !is_keyed && self->id == NULL,
         .has_data = true,
     };
     bool is_plain = self->id == NULL && self->type == NULL && self->subject == NULL;

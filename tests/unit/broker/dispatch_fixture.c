@@ -205,8 +205,10 @@ void fx_pack(const fixture *fx, hr_builder *builder, uint64_t position, uint64_t
     char text[32], key_text[32];
     snprintf(text, sizeof text, "e%llu", (unsigned long long)id);
     snprintf(key_text, sizeof key_text, "k%llu", (unsigned long long)key);
-    hr_fields fields = {
-        .id = hr_slice_text(text), .source = hr_slice_text("/test"), .type = hr_slice_text("t")};
+    hr_fields fields = {.id_is_made = fx->makes_ids,
+                        .id = hr_slice_text(text),
+                        .source = hr_slice_text("/test"),
+                        .type = hr_slice_text("t")};
     if (key != 0) {
         fields.partition_key = hr_slice_text(key_text);
     }

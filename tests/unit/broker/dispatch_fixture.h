@@ -72,7 +72,7 @@ typedef struct fixture {
     bool running[FX_FUNCTIONS][FX_FEEDS][FX_EVENTS];
     hr_function_policy functions[FX_FUNCTIONS];
     uint32_t takes[FX_FUNCTIONS]; /* the feed of each; 0: no such function */
-    bool dedupe, keep_order;
+    bool dedupe, keep_order, makes_ids;
     uint64_t max_bytes, dead_max, seed;
     uint64_t max_offer; /* of FX_IN alone; 0: max_bytes */
     uint32_t window, checkpoint_ms;

@@ -292,6 +292,23 @@ static void s16_what_has_left_the_window_is_deleted_from_the_store_too(void **st
     fx_free(fx);
 }
 
+static void s16_an_id_that_was_made_here_is_not_remembered(void **state) {
+    (void)state;
+    fixture *fx = fx_one();
+    fx->dedupe = fx->makes_ids = true;
+    fx_start(fx);
+    while (fx->unit_count > 0) {
+        fx_unit(fx, HR_OK);
+    }
+    fx_offer(fx, 1, 1, 3, 0);
+    const hr_unit *unit = fx->units[fx->unit_count - 1];
+    assert_int_equal(unit->row_count, 0);
+    fx_unit(fx, HR_OK);
+    assert_int_equal(fx->durable_ticket, 1);
+    assert_int_equal(fx->next[FX_IN], 4);
+    fx_free(fx);
+}
+
 static void a_damaged_settled_set_means_once_more_and_never_twice_at_once(void **state) {
     (void)state;
     fixture *fx = fx_one();
@@ -345,6 +362,7 @@ int main(void) {
         cmocka_unit_test(s9_a_call_says_what_is_held_back_together),
         cmocka_unit_test(a_damaged_settled_set_means_once_more_and_never_twice_at_once),
         cmocka_unit_test(s16_a_duplicate_is_not_acknowledged_when_its_first_copy_was_refused),
+        cmocka_unit_test(s16_an_id_that_was_made_here_is_not_remembered),
         cmocka_unit_test(s16_what_has_left_the_window_is_deleted_from_the_store_too),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -41,6 +41,12 @@ static const char *part(hr_slice (*get)(const hr_batch *, uint32_t), size_t inde
     return bench_text(get(batch, place));
 }
 
+static bool has_made_id(size_t index) {
+    uint32_t place = 0;
+    const hr_batch *batch = bench_event(&bench, index, &place);
+    return (batch->view[place].flags & HR_VIEW_MADE_ID) != 0;
+}
+
 static void json_becomes_an_event_with_defaults(void **state) {
     (void)state;
     begin(JSON_OPEN);
@@ -56,6 +62,7 @@ static void json_becomes_an_event_with_defaults(void **state) {
     assert_string_equal(part(hr_batch_subject, 0), "/hooks/hooked");
     assert_string_equal(part(hr_batch_key, 0), "hooked");
     assert_int_equal(strncmp(part(hr_batch_id, 0), "hooked-", 7), 0);
+    assert_true(has_made_id(0)); /* dedupe remembers no such id */
     char *answer = hr_format("{\"ids\":[\"%s\"]}\n", part(hr_batch_id, 0));
     assert_string_equal(got->answer_body, answer);
     hr_free(answer);
@@ -69,6 +76,7 @@ static void an_idempotency_key_is_the_id(void **state) {
     bench_post(&bench, "/hooks/hooked", "Idempotency-Key: \"order-7\"\r\n", "[]");
 
     assert_string_equal(part(hr_batch_id, 0), "order-7");
+    assert_false(has_made_id(0));
 }
 
 static void the_answer_comes_only_after_durable(void **state) {
