@@ -56,9 +56,18 @@ def _begin(record):
 
 
 _PARTS = {"id": 0, "source": 1, "type": 2, "subject": 3, "time": 4, "content_type": 5, "key": 6, "raw": 7}
+_SIZES = [struct.Struct(f"<{part + 1}I") for part in range(len(_PARTS))]  # of a part and those before it
+_SIZES_AT = 16
 _NUMBERS = {"attempt": 1, "replay": 2}
+_json_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode  # json.dumps makes one each time
 _new = object.__new__
 _scan = json.JSONDecoder().scan_once
+
+
+def _find_data(record):
+    """Where the data of a record lies, its size, the flags."""
+    fields = _EVENT.unpack_from(record)
+    return _EVENT.size + sum(fields[4:11]), fields[11], fields[3]
 
 
 def _value(raw, flags):
@@ -69,53 +78,55 @@ def _value(raw, flags):
 
 
 class Ahead:
-    """Decodes the data of the call's events. A handler that asks for one after the other gets more of them
-    at each step; who asks in another order, or puts data of its own, gets just what it asks for."""
+    """Decodes the data of the call's events: for a handler that asks for one after the other, that of more
+    and more events at each step; for others, that of the event they ask for."""
 
     def __init__(self, events=(), body=b"", places=((), (), ())):
         self.events = events
         self.body = body
         self.places = places  # columns: where the data lies, its size, its flags
-        self.next = 0  # of this event and those behind it nothing was asked and nothing was put
+        self.next = 0  # the data of this event and of those behind it was neither asked for nor put
         self.step = 1
         self.step_max = max(1, min(AHEAD_MAX, AHEAD_BYTES * len(events) // max(1, len(body))))
         self.lock = threading.RLock()  # the handler's threads may ask
 
-    def read(self, event):
-        with self.lock:
-            at = self.next
-            if at == len(self.events) or self.events[at] is not event:
-                self.next = len(self.events)
-                event._data = _value(event.raw, event._fields[3])
-            else:
-                self._decode(at)
+    def has(self, event):
+        return event._index < len(self.events) and self.events[event._index] is event
 
-    def _decode(self, at):
-        body, chunk = self.body, slice(at, at + self.step)
+    def read(self, event):
+        if not self.has(event):  # of a call that is over
+            begin, size, flags = _find_data(event._record)
+            event._data = _value(event._record[begin:begin + size], flags)
+            return
+        with self.lock:
+            at = event._index
+            self.step = min(self.step * 2, self.step_max) if at == self.next > 0 else 1
+            self._decode(at, self.step)
+
+    def _decode(self, first, count):
+        body, chunk, at = self.body, slice(first, first + count), first
         begins, sizes, flags = self.places
-        text = ""
         try:
             for event, begin, size, kind in zip(self.events[chunk], begins[chunk], sizes[chunk], flags[chunk]):
                 raw = body[begin:begin + size]
-                end = -1
+                text, end = "", -1
                 if kind & JSON:  # json.loads() first looks for other encodings and white space: few have any
                     try:
                         text = raw.decode()
                         value, end = _scan(text, 0)
                     except (ValueError, StopIteration):
-                        text = ""
+                        pass
                 event._data = value if end == len(text) else _value(raw, kind)
                 at += 1
         except Exception:
-            if self.next == at:  # what was asked for; another one's fault is told to who asks for that
-                self.next = at + 1
-                raise
-        self.next = at
-        self.step = min(self.step * 2, self.step_max)
+            if at == first:
+                raise  # else: it is told to who asks for that one
+        self.next = max(self.next, at)
 
     def put(self, event, value):
         with self.lock:
-            self.next = len(self.events)
+            if self.has(event):
+                self.next = max(self.next, event._index + 1)
             event._data = value
 
 
@@ -128,15 +139,16 @@ class Event:
 
     What the handler does not ask for is not read: a slot is filled by __getattr__ at its first use."""
 
-    __slots__ = (*_PARTS, *_NUMBERS, "extensions", "_record", "_fields", "_data", "_key_hash")
+    __slots__ = (*_PARTS, *_NUMBERS, "extensions", "_record", "_index", "_data", "_key_hash")
 
     data = property(operator.attrgetter("_data"), lambda self, value: _ahead.put(self, value))
 
     def _read_rest(self):
         record = self._record
-        at = _EVENT.size + sum(self._fields[4:12])
+        fields = _EVENT.unpack_from(record)
+        at = _EVENT.size + sum(fields[4:12])
         self.extensions = {}
-        for _ in range(self._fields[12]):
+        for _ in range(fields[12]):
             name, value = _PAIR.unpack_from(record, at)
             at += _PAIR.size
             self.extensions[record[at:at + name].decode()] = record[at + name:at + name + value].decode()
@@ -146,8 +158,10 @@ class Event:
     def __getattr__(self, name):
         part = _PARTS.get(name)
         if part is not None:
-            at = _EVENT.size + sum(self._fields[4:4 + part])
-            value = self._record[at:at + self._fields[4 + part]]
+            record = self._record
+            sizes = _SIZES[part].unpack_from(record, _SIZES_AT)
+            end = _EVENT.size + sum(sizes)
+            value = record[end - sizes[-1]:end]
             value = value if name == "raw" else value.decode()
             setattr(self, name, value)
             return value
@@ -155,11 +169,8 @@ class Event:
             _ahead.read(self)
             return self._data
         if name in _NUMBERS:
-            setattr(self, name, self._fields[_NUMBERS[name]])
+            setattr(self, name, _EVENT.unpack_from(self._record)[_NUMBERS[name]])
             return getattr(self, name)
-        if name == "_fields":
-            self._fields = _EVENT.unpack_from(self._record)
-            return self._fields
         if name in ("extensions", "_key_hash"):
             self._read_rest()
             return getattr(self, name)
@@ -327,11 +338,12 @@ def _result(cause, value, type="", subject="", content_type=""):
     else:
         flags = TEXT | JSON
         try:
-            data = json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+            data = _json_encode(value).encode()
         except (TypeError, ValueError) as error:
             raise TypeError(f"the result cannot be told as JSON: {error}") from None
-    parts = [type.encode(), content_type.encode(), subject.encode(), data]
-    return _RESULT.pack(cause, flags, *(len(part) for part in parts)) + b"".join(parts)
+    type, content_type, subject = type.encode(), content_type.encode(), subject.encode()
+    sizes = len(type), len(content_type), len(subject), len(data)
+    return b"".join((_RESULT.pack(cause, flags, *sizes), type, content_type, subject, data))
 
 
 def _exception(index, outcome, why, after_ms=-1):
@@ -408,7 +420,7 @@ class Answer:
             self.failed.add(self.events[index]._key_hash)
 
     def give(self, index, results):
-        size = sum(len(result) for result in results)
+        size = sum(map(len, results))
         if len(results) > RESULTS_MAX or size > ANSWER_MAX:
             self.fail(index, headrace.Dead(f"its {len(results)} results have {size} bytes together: "
                                            f"at most {RESULTS_MAX} and {ANSWER_MAX} bytes"))
@@ -515,7 +527,8 @@ class Worker:
         places = struct.unpack_from(f"<{4 * count}I", body, end)
         begins = places[:count]
         events = list(map(_new, itertools.repeat(Event, count)))
-        for event, begin, end in zip(events, begins, (*begins[1:], end)):
+        for index, event, begin, end in zip(range(count), events, begins, (*begins[1:], end)):
+            event._index = index
             event._record = body[begin:end]  # its own: who keeps an event does not keep the call's others
         global _ahead
         _ahead = Ahead(events, body, [places[column * count:(column + 1) * count] for column in (1, 2, 3)])

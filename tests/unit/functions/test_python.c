@@ -181,6 +181,8 @@ static void an_event_that_is_kept_stays_whole_and_keeps_no_other(void **state) {
                 "kept = []\n"
                 "def handle(event):\n"
                 "    kept.append(event)\n"
+                "    if len(kept) <= 2:\n"
+                "        return None\n" /* its data is asked for in a later call only */
                 "    size = sum(sys.getsizeof(part) for part in gc.get_referents(kept[0]))\n"
                 "    assert size < 5000, size\n"
                 "    twin = pickle.loads(pickle.dumps(kept[0]))\n"
@@ -191,6 +193,8 @@ static void an_event_that_is_kept_stays_whole_and_keeps_no_other(void **state) {
     bench_event(&bench, "e1", "a", "1");
     bench_event(&bench, "e2", "b", large);
     hr_free(large);
+    bench_call(&bench);
+    assert_int_equal(bench.failure, HR_OK);
     for (int calls = 0; calls < 2; calls++) {
         bench_call(&bench);
         assert_results(2, "[\"e1\", 1, 1, \"2\", \"room 1\"]");
