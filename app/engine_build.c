@@ -55,15 +55,6 @@ static hr_code build_trigger(hr_engine *e, engine_trigger *t, hr_error *err) {
         code =
             compile(e, t->name, "dedupe.by", hr_node_text(dedupe, "by", NULL), &t->dedupe_by, err);
     }
-    if (code != HR_OK) {
-        return code;
-    }
-    if (!t->is_pull) {
-        uint32_t epoch = 0;
-        char *identity = hr_format("trigger/%s", t->name);
-        code = hr_store_feed_open(e->store, "journal", identity, &t->feed, &epoch, err);
-        hr_free(identity);
-    }
     return code;
 }
 
@@ -135,15 +126,6 @@ static char *folder_of(const char *file) {
     return slash == NULL ? hr_copy_text(".") : hr_copy_bytes(file, (size_t)(slash - file));
 }
 
-static hr_code open_feed(hr_engine *e, const char *what, const char *name, uint32_t *out_feed,
-                         hr_error *err) {
-    uint32_t epoch = 0;
-    char *identity = hr_format("%s/%s", what, name);
-    hr_code code = hr_store_feed_open(e->store, "journal", identity, out_feed, &epoch, err);
-    hr_free(identity);
-    return code;
-}
-
 /* Lanes beyond the workers that empty them would only cut the batches of each call. */
 static uint32_t lanes_of(const hr_node *config) {
     int64_t lanes = hr_node_number(config, "concurrency", 16);
@@ -151,7 +133,7 @@ static uint32_t lanes_of(const hr_node *config) {
     return (uint32_t)(workers < lanes ? workers : lanes);
 }
 
-/* First pass: identity in the store and the handler's object. */
+/* First pass: the handler's object. */
 static hr_code build_function(hr_engine *e, engine_function *f, hr_error *err) {
     const hr_node *value = kind_of(f->config, false, &f->kind);
     if (value == NULL) {
@@ -176,9 +158,7 @@ static hr_code build_function(hr_engine *e, engine_function *f, hr_error *err) {
                               .concurrency = lanes_of(f->config),
                               .index = (uint32_t)(f - e->functions),
                               .host_data = e->functions};
-    hr_code code = hr_store_function_open(e->store, f->name, hr_node_text(f->config, "was", NULL),
-                                          &f->id, err);
-    return code == HR_OK ? open_feed(e, "inject", f->name, &f->inject_feed, err) : code;
+    return HR_OK;
 }
 
 /* Second pass: whom it takes from; who is taken from has a feed for its results. */
@@ -194,19 +174,63 @@ static hr_code link_function(hr_engine *e, engine_function *f, hr_error *err) {
         } else if (source != NULL) {
             f->functions = hr_realloc(f->functions, (f->function_count + 1) * sizeof(void *));
             f->functions[f->function_count++] = source;
-            if (source->result_feed == 0) {
-                hr_code code = open_feed(e, "function", source->name, &source->result_feed, err);
-                if (code != HR_OK) {
-                    return code;
-                }
-                source->object->has_takers = true;
-            }
+            source->object->has_takers = true;
         } else {
             return hr_fail(err, HR_E_CONFIG, 0, "function '%s': no trigger or function '%s'",
                            f->name, from);
         }
     }
     return HR_OK;
+}
+
+/* What is to be numbered, and where the number goes. */
+typedef struct identities {
+    hr_store_name *names;
+    char **texts;
+    uint32_t **numbers;
+    size_t count;
+} identities;
+
+static void identify(identities *all, const char *kind, char *take_text, const char *was,
+                     uint32_t *number) {
+    all->names[all->count] = (hr_store_name){.kind = kind, .name = take_text, .was = was};
+    all->texts[all->count] = take_text;
+    all->numbers[all->count++] = number;
+}
+
+/* Everything's identity in the store, in one commit. */
+static hr_code number_all(hr_engine *e, hr_error *err) {
+    size_t most = e->trigger_count + 3 * e->function_count + 1;
+    identities all = {.names = hr_alloc_array(most, sizeof *all.names),
+                      .texts = hr_alloc_array(most, sizeof *all.texts),
+                      .numbers = hr_alloc_array(most, sizeof *all.numbers)};
+    for (size_t i = 0; i < e->trigger_count; i++) {
+        engine_trigger *t = &e->triggers[i];
+        if (!t->is_pull) {
+            identify(&all, "journal", hr_format("trigger/%s", t->name), NULL, &t->feed);
+        }
+    }
+    for (size_t i = 0; i < e->function_count; i++) {
+        engine_function *f = &e->functions[i];
+        identify(&all, "function", hr_copy_text(f->name), hr_node_text(f->config, "was", NULL),
+                 &f->id);
+        identify(&all, "journal", hr_format("inject/%s", f->name), NULL, &f->inject_feed);
+    }
+    for (size_t i = 0; i < e->function_count; i++) {
+        engine_function *f = &e->functions[i];
+        if (f->object->has_takers) {
+            identify(&all, "journal", hr_format("function/%s", f->name), NULL, &f->result_feed);
+        }
+    }
+    hr_code code = hr_store_number(e->store, all.names, all.count, err);
+    for (size_t i = 0; i < all.count; i++) {
+        *all.numbers[i] = all.names[i].number;
+        hr_free(all.texts[i]);
+    }
+    hr_free(all.names);
+    hr_free(all.texts);
+    hr_free(all.numbers);
+    return code;
 }
 
 /* One cursor: where the checkpoint stands, or where a new function begins (S21). */
@@ -377,6 +401,7 @@ hr_code hr_engine_build(hr_engine *e, hr_error *err) {
         code = link_function(e, &e->functions[i], err);
     }
     tell_takers(e);
+    code = code == HR_OK ? number_all(e, err) : code;
     code = code == HR_OK ? build_feeds(e, err) : code;
     for (size_t i = 0; code == HR_OK && i < e->function_count; i++) {
         code = dispatch_function(e, &e->functions[i], err);

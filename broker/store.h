@@ -125,6 +125,18 @@ hr_code hr_store_open(const hr_store_options *options, hr_store **out_store, hr_
 /* 32 hex characters, random, made with the file. */
 const char *hr_store_id(const hr_store *store);
 
+/* What has a number: a feed ("journal" or "pull") by its identity, or a "function" by its name. */
+typedef struct hr_store_name {
+    const char *kind, *name;
+    const char *was; /* of a function: the name it had before; NULL: none */
+    uint32_t number; /* out */
+    uint32_t epoch;  /* out, of a feed */
+} hr_store_name;
+
+/* Numbers for many, made where they are new: one commit for all, or none. Errors and thread as of
+ * the next two. */
+hr_code hr_store_number(hr_store *store, hr_store_name *names, size_t count, hr_error *err);
+
 /* The number of a feed / function, made when new. kind: "journal" (gets a table journal_<id>),
  * "pull". May block for a commit: at start and on rebalance only. Epoch is bumped for pull feeds.
  * Errors: HR_E_STORE_IO, HR_E_STORE_FULL; HR_E_EXISTS (another kind); HR_E_STORE_STOPPED after a

@@ -5,19 +5,17 @@
 #include "core/crash.h"
 #include "core/memory.h"
 
-typedef struct feed_request {
-    const char *kind, *identity;
-    uint32_t feed, epoch;
-} feed_request;
-
-/* A text that gives one row of up to two numbers. *out_found false: none. */
+/* A text that gives one row of up to two numbers. *out_found false: none. name NULL: the text has
+ * no variable. */
 static hr_code look_up(hr_store *store, const char *text, const char *name, int64_t out[2],
                        bool *out_found) {
     sqlite3_stmt *row = hr_store_prepare(store, "%s", text);
     if (row == NULL) {
         return hr_store_fault(store, sqlite3_errcode(store->db));
     }
-    sqlite3_bind_text(row, 1, name, -1, SQLITE_STATIC);
+    if (name != NULL) {
+        sqlite3_bind_text(row, 1, name, -1, SQLITE_STATIC);
+    }
     int result = sqlite3_step(row);
     *out_found = result == SQLITE_ROW;
     if (*out_found) {
@@ -50,45 +48,102 @@ hr_code hr_store_make_journal(hr_store *store, uint32_t feed) {
     return code;
 }
 
-static hr_code make_feed(hr_store *store, feed_request *request) {
+static hr_code make_feed(hr_store *store, hr_store_name *feed) {
     hr_code code = run_named(store,
                              "INSERT INTO feed (identity, kind, epoch)"
                              " VALUES (?1, ?2, ?2 = 'pull')",
-                             request->identity, request->kind);
-    request->feed = (uint32_t)sqlite3_last_insert_rowid(store->db);
-    if (code != HR_OK || strcmp(request->kind, "pull") == 0) {
+                             feed->name, feed->kind);
+    feed->number = (uint32_t)sqlite3_last_insert_rowid(store->db);
+    if (code != HR_OK || strcmp(feed->kind, "pull") == 0) {
         return code;
     }
-    return hr_store_make_journal(store, request->feed);
+    return hr_store_make_journal(store, feed->number);
 }
 
-static hr_code write_feed(hr_store *store, feed_request *request, hr_error *err) {
+static hr_code write_feed(hr_store *store, hr_store_name *feed, hr_error *err) {
     int64_t found[2] = {0};
     bool is_there = false;
     hr_code code = look_up(store, "SELECT id, kind = 'pull' FROM feed WHERE identity = ?1",
-                           request->identity, found, &is_there);
+                           feed->name, found, &is_there);
     if (code != HR_OK) {
         return hr_store_fail(store, code, err, "read feeds");
     }
-    bool pull = strcmp(request->kind, "pull") == 0;
+    bool pull = strcmp(feed->kind, "pull") == 0;
     if (!is_there) {
-        code = make_feed(store, request);
+        code = make_feed(store, feed);
     } else if ((found[1] != 0) != pull) {
-        return hr_fail(err, HR_E_EXISTS, 0, "feed '%s' is of another kind than %s",
-                       request->identity, request->kind);
+        return hr_fail(err, HR_E_EXISTS, 0, "feed '%s' is of another kind than %s", feed->name,
+                       feed->kind);
     } else {
-        request->feed = (uint32_t)found[0];
+        feed->number = (uint32_t)found[0];
         if (pull) {
             code = run_named(store, "UPDATE feed SET epoch = epoch + 1 WHERE identity = ?1",
-                             request->identity, NULL);
+                             feed->name, NULL);
         }
     }
     return code == HR_OK ? HR_OK : hr_store_fail(store, code, err, "write feeds");
 }
 
-/* Runs write(data) as one transaction. */
-static hr_code transaction(hr_store *store, hr_code (*write)(hr_store *, void *, hr_error *),
-                           void *data, hr_error *err) {
+static hr_code write_function(hr_store *store, hr_store_name *function, hr_error *err) {
+    static const char text[] = "SELECT id FROM function WHERE name = ?1 AND removed_at IS NULL";
+    int64_t found[2] = {0};
+    bool is_there = false;
+    hr_code code = look_up(store, text, function->name, found, &is_there);
+    if (code == HR_OK && !is_there && function->was != NULL) {
+        code = look_up(store, text, function->was, found, &is_there);
+        if (code == HR_OK && is_there) {
+            code = run_named(store,
+                             "UPDATE function SET name = ?1"
+                             " WHERE name = ?2 AND removed_at IS NULL",
+                             function->name, function->was);
+        }
+        if (code == HR_OK && is_there) { /* with its replays and its results */
+            code = run_named(store,
+                             "UPDATE OR IGNORE feed SET identity = CASE identity"
+                             " WHEN 'inject/' || ?2 THEN 'inject/' || ?1"
+                             " ELSE 'function/' || ?1 END"
+                             " WHERE identity IN ('inject/' || ?2, 'function/' || ?2)",
+                             function->name, function->was);
+        }
+    }
+    if (code == HR_OK && !is_there) {
+        code = run_named(store, "INSERT INTO function (name) VALUES (?1)", function->name, NULL);
+        found[0] = sqlite3_last_insert_rowid(store->db);
+    }
+    function->number = (uint32_t)found[0];
+    return code == HR_OK ? HR_OK : hr_store_fail(store, code, err, "write functions");
+}
+
+typedef struct request {
+    hr_store_name *names;
+    size_t count;
+} request;
+
+static bool is_function(const hr_store_name *name) {
+    return strcmp(name->kind, "function") == 0;
+}
+
+static hr_code write_all(hr_store *store, const request *asked, hr_error *err) {
+    int64_t pages[2] = {0};
+    bool is_there = false;
+    hr_code code = look_up(store, "PRAGMA page_count", NULL, pages, &is_there);
+    if (code != HR_OK) {
+        return hr_store_fail(store, code, err, "read");
+    }
+    hr_pages_grow(store->pages, (uint32_t)pages[0]);
+    for (size_t i = 0; code == HR_OK && i < asked->count; i++) {
+        hr_store_name *name = &asked->names[i];
+        code = is_function(name) ? write_function(store, name, err) : write_feed(store, name, err);
+        if (code != HR_OK) {
+            hr_wrap(err, "%s '%s'", is_function(name) ? "function" : "feed", name->name);
+        }
+    }
+    hr_pages_grow(store->pages, 0);
+    return code;
+}
+
+/* All of them in one transaction. */
+static hr_code number(hr_store *store, const request *asked, hr_error *err) {
     if (store->has_failed) {
         return hr_fail(err, HR_E_STORE_STOPPED, 0, "the store stopped after an error");
     }
@@ -96,7 +151,7 @@ static hr_code transaction(hr_store *store, hr_code (*write)(hr_store *, void *,
     if (code != HR_OK) {
         return hr_store_fail(store, code, err, "write");
     }
-    code = write(store, data, err);
+    code = write_all(store, asked, err);
     if (code == HR_OK) {
         code = hr_store_run(store, hr_store_sql(store, SQL_COMMIT));
         HR_CRASH_POINT("store.numbered");
@@ -112,81 +167,44 @@ static hr_code transaction(hr_store *store, hr_code (*write)(hr_store *, void *,
     return code != HR_OK || fresh == HR_OK ? code : hr_store_fail(store, fresh, err, "read");
 }
 
-static hr_code feed_write(hr_store *store, void *data, hr_error *err) {
-    return write_feed(store, data, err);
-}
-
-static hr_code feed_job(hr_store *store, void *data, hr_error *err) {
-    feed_request *request = data;
-    hr_code code = transaction(store, feed_write, data, err);
-    if (code == HR_OK) {
-        const store_feed *feed = hr_store_feed(store, request->feed);
-        HR_ASSERT(feed != NULL);
-        request->epoch = feed->epoch;
+static hr_code number_job(hr_store *store, void *data, hr_error *err) {
+    const request *asked = data;
+    hr_code code = number(store, asked, err);
+    for (size_t i = 0; code == HR_OK && i < asked->count; i++) {
+        hr_store_name *name = &asked->names[i];
+        const store_feed *feed = is_function(name) ? NULL : hr_store_feed(store, name->number);
+        HR_ASSERT(is_function(name) || feed != NULL);
+        name->epoch = feed == NULL ? 0 : feed->epoch;
     }
     return code;
 }
 
+hr_code hr_store_number(hr_store *store, hr_store_name *names, size_t count, hr_error *err) {
+    for (size_t i = 0; i < count; i++) {
+        HR_ASSERT(is_function(&names[i]) || strcmp(names[i].kind, "pull") == 0 ||
+                  strcmp(names[i].kind, "journal") == 0);
+    }
+    request asked = {.names = names, .count = count};
+    return hr_store_do(store, number_job, &asked, err);
+}
+
 hr_code hr_store_feed_open(hr_store *store, const char *kind, const char *identity,
                            uint32_t *out_feed, uint32_t *out_epoch, hr_error *err) {
-    HR_ASSERT(strcmp(kind, "pull") == 0 || strcmp(kind, "journal") == 0);
-    feed_request request = {.kind = kind, .identity = identity};
-    hr_code code = hr_store_do(store, feed_job, &request, err);
-    if (code != HR_OK) {
-        return hr_wrap(err, "feed '%s'", identity);
+    hr_store_name feed = {.kind = kind, .name = identity};
+    hr_code code = hr_store_number(store, &feed, 1, err);
+    if (code == HR_OK) {
+        *out_feed = feed.number;
+        *out_epoch = feed.epoch;
     }
-    *out_feed = request.feed;
-    *out_epoch = request.epoch;
-    return HR_OK;
-}
-
-typedef struct function_request {
-    const char *name, *was;
-    uint32_t function;
-} function_request;
-
-static hr_code function_write(hr_store *store, void *data, hr_error *err) {
-    function_request *request = data;
-    static const char text[] = "SELECT id FROM function WHERE name = ?1 AND removed_at IS NULL";
-    int64_t found[2] = {0};
-    bool is_there = false;
-    hr_code code = look_up(store, text, request->name, found, &is_there);
-    if (code == HR_OK && !is_there && request->was != NULL) {
-        code = look_up(store, text, request->was, found, &is_there);
-        if (code == HR_OK && is_there) {
-            code = run_named(store,
-                             "UPDATE function SET name = ?1"
-                             " WHERE name = ?2 AND removed_at IS NULL",
-                             request->name, request->was);
-        }
-        if (code == HR_OK && is_there) { /* with its replays and its results */
-            code = run_named(store,
-                             "UPDATE OR IGNORE feed SET identity = CASE identity"
-                             " WHEN 'inject/' || ?2 THEN 'inject/' || ?1"
-                             " ELSE 'function/' || ?1 END"
-                             " WHERE identity IN ('inject/' || ?2, 'function/' || ?2)",
-                             request->name, request->was);
-        }
-    }
-    if (code == HR_OK && !is_there) {
-        code = run_named(store, "INSERT INTO function (name) VALUES (?1)", request->name, NULL);
-        found[0] = sqlite3_last_insert_rowid(store->db);
-    }
-    request->function = (uint32_t)found[0];
-    return code == HR_OK ? HR_OK : hr_store_fail(store, code, err, "write functions");
-}
-
-static hr_code function_job(hr_store *store, void *data, hr_error *err) {
-    return transaction(store, function_write, data, err);
+    return code;
 }
 
 hr_code hr_store_function_open(hr_store *store, const char *name, const char *was,
                                uint32_t *out_function, hr_error *err) {
-    function_request request = {.name = name, .was = was};
-    hr_code code = hr_store_do(store, function_job, &request, err);
-    if (code != HR_OK) {
-        return hr_wrap(err, "function '%s'", name);
+    hr_store_name function = {.kind = "function", .name = name, .was = was};
+    hr_code code = hr_store_number(store, &function, 1, err);
+    if (code == HR_OK) {
+        *out_function = function.number;
     }
-    *out_function = request.function;
-    return HR_OK;
+    return code;
 }

@@ -122,7 +122,11 @@ static hr_code migrate(hr_store *store, int64_t version) {
         char *text = hr_format("BEGIN IMMEDIATE;%s;PRAGMA application_id=%d;"
                                "PRAGMA user_version=%d;COMMIT;",
                                store->options.steps[i], STORE_APPLICATION, (int)i + 1);
-        code = hr_store_exec(store, text);
+        int64_t pages = 0;
+        code = read_number(store, "PRAGMA page_count", &pages);
+        hr_pages_grow(store->pages, (uint32_t)pages);
+        code = code == HR_OK ? hr_store_exec(store, text) : code;
+        hr_pages_grow(store->pages, 0);
         hr_free(text);
     }
     return code;

@@ -36,6 +36,7 @@ struct store_pages {
     bool is_lenient;
     uint32_t page_bytes;
     uint32_t damaged; /* the page met last, 0: none */
+    uint32_t grown;   /* pages behind this one are of the transaction that is open; 0: none */
     uint64_t syncs;
     uint64_t sync_ns[STORE_SYNCS]; /* how long the newest took */
     page_file *held_of;            /* whose write is held back; NULL: none is */
@@ -147,7 +148,9 @@ static int file_read(sqlite3_file *file, void *out, int size, sqlite3_int64 at) 
     }
     uint32_t page = (uint32_t)(at / size) + 1;
     bool is_whole = result == SQLITE_OK && is_whole_page(page, out, (size_t)size);
-    if (!is_whole && !self->pages->is_lenient) {
+    bool is_unborn =
+        result == SQLITE_IOERR_SHORT_READ && self->pages->grown > 0 && page > self->pages->grown;
+    if (!is_whole && !is_unborn && !self->pages->is_lenient) {
         self->pages->damaged = page;
         return SQLITE_CORRUPT;
     }
@@ -400,6 +403,10 @@ uint64_t hr_pages_sync_ns(const struct store_pages *pages) {
     memcpy(sorted, pages->sync_ns, sizeof sorted);
     qsort(sorted, STORE_SYNCS, sizeof *sorted, by_length);
     return sorted[STORE_SYNCS / 2];
+}
+
+void hr_pages_grow(struct store_pages *pages, uint32_t from) {
+    pages->grown = from;
 }
 
 int hr_pages_reserve(sqlite3 *db) {

@@ -179,6 +179,10 @@ const char *hr_pages_name(const struct store_pages *pages);
 uint32_t hr_pages_damaged(const struct store_pages *pages);
 /* How long the newest syncs of what was written took, the middle one of them; 0: too few yet. */
 uint64_t hr_pages_sync_ns(const struct store_pages *pages);
+/* A transaction that makes more than one table begins, on a file of so many pages (0: it is over).
+ * To keep the roots together SQLite moves pages that this transaction made, and reads the place
+ * they left, where the file has nothing yet. */
+void hr_pages_grow(struct store_pages *pages, uint32_t from);
 /* Pages of a file that is new get room for their checksum. Returns SQLite's result. */
 int hr_pages_reserve(sqlite3 *db);
 /* Damaged pages are read as they are (or no longer). What they hold proves nothing. */

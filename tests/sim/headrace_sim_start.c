@@ -5,6 +5,8 @@
 
 #include <stdio.h>
 
+enum { IDENTITY = 40 };
+
 static int64_t clock_real(void *data) {
     const sim *s = data;
     return s->real_us;
@@ -26,14 +28,18 @@ static bool feed_is_used(const sim *s, uint32_t feed) {
     return f->is_configured && (feed >= SIM_INJECT ? s->has_replays : f->has_takers);
 }
 
-hr_code sim_open_feed(sim *s, uint32_t feed, uint32_t *out_epoch, hr_error *err) {
-    char identity[40];
+static void print_identity(const sim *s, uint32_t feed, char out[IDENTITY]) {
     if (feed < SIM_RESULTS) {
-        snprintf(identity, sizeof identity, "feed/%u", feed);
+        snprintf(out, IDENTITY, "feed/%u", feed);
     } else { /* a function that is renamed takes them along */
-        snprintf(identity, sizeof identity, "%s/%s", feed < SIM_INJECT ? "function" : "inject",
+        snprintf(out, IDENTITY, "%s/%s", feed < SIM_INJECT ? "function" : "inject",
                  s->functions[s->named[(feed - SIM_RESULTS) % SIM_NAMES]].name);
     }
+}
+
+hr_code sim_open_feed(sim *s, uint32_t feed, uint32_t *out_epoch, hr_error *err) {
+    char identity[IDENTITY];
+    print_identity(s, feed, identity);
     return hr_store_feed_open(s->store, sim_is_pull(feed) ? "pull" : "journal", identity,
                               &s->feeds[feed].id, out_epoch, err);
 }
@@ -42,27 +48,41 @@ static hr_code open_feed(sim *s, uint32_t feed, hr_error *err) {
     return sim_open_feed(s, feed, &s->feeds[feed].epoch, err);
 }
 
-/* A function's number: that it had, while the store knows it under its name or the one before. */
-static hr_code open_function(sim *s, uint32_t name, hr_error *err) {
-    sim_function *f = &s->functions[s->named[name]];
-    uint32_t id = 0;
-    hr_code code = hr_store_function_open(s->store, f->policy.name,
-                                          f->was[0] == '\0' ? NULL : f->was, &id, err);
-    if (code == HR_OK) {
-        s->named[name] = sim_function_again(s, f->index, id);
-    }
-    return code;
-}
-
-/* Pull feeds too, so that the checks know them by number; the engine does that when it gets them.
- */
+/* All numbers in one commit, as the engine gets them. A function has that it had, while the store
+ * knows it under its name or the one before. Pull feeds too, so that the checks know them by
+ * number; the engine does that when it gets them. */
 static hr_code open_numbers(sim *s, hr_error *err) {
-    hr_code code = HR_OK;
-    for (uint32_t i = 0; code == HR_OK && i < SIM_NAMES; i++) {
-        code = s->functions[s->named[i]].is_configured ? open_function(s, i, err) : HR_OK;
+    hr_store_name names[SIM_NAMES + SIM_FEEDS];
+    char identity[SIM_FEEDS][IDENTITY];
+    uint32_t of[SIM_NAMES + SIM_FEEDS]; /* its index among names or feeds */
+    size_t functions = 0;
+    for (uint32_t i = 0; i < SIM_NAMES; i++) {
+        const sim_function *f = &s->functions[s->named[i]];
+        if (f->is_configured) {
+            of[functions] = i;
+            names[functions++] = (hr_store_name){.kind = "function",
+                                                 .name = f->policy.name,
+                                                 .was = f->was[0] == '\0' ? NULL : f->was};
+        }
     }
-    for (uint32_t i = 0; code == HR_OK && i < SIM_FEEDS; i++) {
-        code = feed_is_used(s, i) ? open_feed(s, i, err) : HR_OK;
+    size_t count = functions;
+    for (uint32_t i = 0; i < SIM_FEEDS; i++) {
+        if (feed_is_used(s, i)) {
+            print_identity(s, i, identity[i]);
+            of[count] = i;
+            names[count++] =
+                (hr_store_name){.kind = sim_is_pull(i) ? "pull" : "journal", .name = identity[i]};
+        }
+    }
+    hr_code code = hr_store_number(s->store, names, count, err);
+    for (size_t i = 0; code == HR_OK && i < count; i++) {
+        if (i < functions) {
+            uint32_t index = s->functions[s->named[of[i]]].index;
+            s->named[of[i]] = sim_function_again(s, index, names[i].number);
+        } else {
+            s->feeds[of[i]].id = names[i].number;
+            s->feeds[of[i]].epoch = names[i].epoch;
+        }
     }
     return code;
 }

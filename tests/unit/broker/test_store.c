@@ -631,6 +631,40 @@ static void positions_go_on_when_all_history_went(void **state) {
                      HR_E_INVALID);
 }
 
+/* Small pages: the tables' roots and what they drive out are many. */
+static void many_are_numbered_in_one_commit_or_none(void **state) {
+    enum { MANY = 120 };
+    world *w = *state;
+    hr_error err = {0};
+    char *dir = hr_format("%s/many", w->dir);
+    hr_store_options options = fixture_options(dir);
+    options.page_bytes = 1024;
+    hr_store *store = NULL;
+    hr_store_name names[MANY + 1];
+    char texts[MANY][40];
+    assert_int_equal(hr_store_open(&options, &store, &err), HR_OK);
+    for (int i = 0; i < MANY; i++) {
+        snprintf(texts[i], sizeof texts[i], "%s/number-%d", i % 3 == 0 ? "f" : "trigger", i);
+        names[i] = (hr_store_name){.kind = i % 3 == 0 ? "function" : "journal", .name = texts[i]};
+    }
+    names[MANY] = (hr_store_name){.kind = "pull", .name = texts[1]}; /* it is a journal */
+    assert_int_equal(hr_store_number(store, names, MANY + 1, &err), HR_E_EXISTS);
+    told t = load(store, 0);
+    assert_string_equal(hr_buffer_text(&t.text), "dead 0\n");
+    hr_buffer_fini(&t.text);
+    for (int life = 0; life < 3; life++) {
+        uint32_t first = names[1].number;
+        assert_int_equal(hr_store_number(store, names, MANY, &err), HR_OK);
+        assert_true(life == 0 || names[1].number == first);
+        hr_store_close(store);
+        assert_int_equal(hr_store_open(&options, &store, &err), HR_OK);
+    }
+    hr_batch *batch = fixture_batch(names[MANY - 1].number, 1, 3, 20);
+    assert_int_equal(fixture_append(store, names[MANY - 1].number, batch), HR_OK);
+    hr_store_close(store);
+    fixture_remove(dir);
+}
+
 #define STORE_TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void) {
@@ -649,6 +683,7 @@ int main(void) {
         STORE_TEST(a_unit_of_a_former_owner_is_fenced),
         STORE_TEST(s5_a_bad_unit_goes_alone),
         STORE_TEST(a_second_open_names_the_process),
+        STORE_TEST(many_are_numbered_in_one_commit_or_none),
         STORE_TEST(the_id_stays),
         STORE_TEST(s2_settled_history_goes_by_bytes_and_the_unsettled_stays),
         STORE_TEST(settled_history_goes_by_age),
