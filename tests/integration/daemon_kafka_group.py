@@ -144,7 +144,7 @@ def o_k3_a_handler_slower_than_the_poll_interval_stays_in_the_group(program, fol
     assert {len(who) for who in notes(folder).values()} == {1}
 
 
-def what_one_leaves_another_goes_on_with(program, folder, port, broker):
+def o_k1_what_one_leaves_another_goes_on_with(program, folder, port, broker):
     topic = "shared"
     make_topic(port, topic)
     more = 'properties: { session.timeout.ms: "6000" }'
@@ -237,7 +237,7 @@ def main():
         port, broker = free_port(), root / "kafka"
         subprocess.run([SERVICE, "start", broker, str(port)], check=True, stdout=sys.stderr)
         try:
-            for claim in (what_one_leaves_another_goes_on_with,
+            for claim in (o_k1_what_one_leaves_another_goes_on_with,
                           o_k3_a_handler_slower_than_the_poll_interval_stays_in_the_group,
                           a_login_is_asked_for_and_told, tls_is_asked_for_and_told):
                 if len(sys.argv) > 2 and sys.argv[2] not in claim.__name__:

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """The real daemon and MQTT brokers: crashes in the middle of QoS 2 (a broker that does what the
-test says), a session that the broker lost (a real mosquitto, killed), QoS 0 and a full journal.
+test says), a session that the broker lost (a real mosquitto, killed), a slow disk, QoS 0 and a full
+journal.
 
 Usage: daemon_mqtt.py HEADRACE
 """
@@ -351,6 +352,41 @@ def o_m3_without_a_session_none_is_missed(program, folder):
         broker.close()
 
 
+def o_m4_a_slow_disk_ends_no_connection(program, folder):
+    """Each sync takes two seconds: acknowledgements wait so long, and the connection stays."""
+    broker = Broker()
+    try:
+        with Things(program, folder, broker.port) as daemon:
+            peer = broker.accept()
+            slow = subprocess.Popen(
+                ["strace", "-f", "-p", str(daemon.process.pid), "-o", "/dev/null", "-e",
+                 "trace=fdatasync", "-e", "inject=fdatasync:delay_enter=2000000"],
+                stderr=subprocess.PIPE, text=True)
+            try:
+                line = slow.stderr.readline()
+                assert "attached" in line, line
+                for n in range(1, 4):
+                    begin = time.monotonic()
+                    peer.publish(n, 1, body(n))
+                    peer.expect(PUBACK, n)
+                    took = time.monotonic() - begin
+                    assert took > 1.9, f"a PUBACK after {took:.2f} s: before its commit"
+                for n in range(4, 200):
+                    peer.publish(n, 1, body(n))
+                for n in range(4, 200):
+                    peer.expect(PUBACK, n)
+            finally:
+                slow.terminate()
+                slow.communicate(timeout=LIMIT_S)
+            daemon.wait_handled(*range(1, 200))
+            daemon.rest()
+            assert set(daemon.handled().values()) == {1}
+            assert not [line for line in daemon.lines if "mqtt is down" in line]
+            peer.close()
+    finally:
+        broker.close()
+
+
 def o_m5_of_qos_0_dropped_and_handled_are_sent(program, folder):
     """A journal of little room and messages of QoS 0 as fast as they are read: what finds no room
     is dropped and counted, the connection stays, and the broker is not read while there is none."""
@@ -390,6 +426,7 @@ def main():
         o_m3_m2_a_number_of_a_lost_session_is_no_message_seen_before,
         o_m3_a_lost_session_is_told_and_counted,
         o_m3_without_a_session_none_is_missed,
+        o_m4_a_slow_disk_ends_no_connection,
         o_m5_of_qos_0_dropped_and_handled_are_sent,
     )
     with tempfile.TemporaryDirectory() as root:
