@@ -3,15 +3,18 @@
 """The judge of tests/prove sees each thing that can be wrong: forged records, one fault in each."""
 import copy
 import pathlib
+import socket
 import sys
 import tempfile
+import threading
+import types
 import unittest
 import unittest.mock
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "lib"))
 from prove_case import Clock  # noqa: E402
 from prove_digest import digest  # noqa: E402
-from prove_inputs import Function, Input, Sent  # noqa: E402
+from prove_inputs import Function, Input, Orders, Sent  # noqa: E402
 from prove_judge import Handled, commit_s, dead_of, judge  # noqa: E402
 
 EVENTS = 100
@@ -163,6 +166,23 @@ class Judge(unittest.TestCase):
         self.one.join()
         self.assertEqual(self.one.failures, ["AssertionError: /hooks answered 500"])
         self.assertEqual(self.found(), {"producers": 1})
+
+    def test_an_answer_that_nobody_expects_ends_its_producer(self):
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            def answer():
+                caller, _ = server.accept()
+                with caller:
+                    caller.recv(65536)
+                    caller.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+
+            threading.Thread(target=answer, daemon=True).start()
+            orders = Orders("a seed")
+            orders.count = 1
+            orders.watch(Handled(pathlib.Path(self.folder.name) / "none"))
+            self.addCleanup(orders.handled.close)
+            orders.start(types.SimpleNamespace(port=server.getsockname()[1]), threading.Event())
+            orders.join()
+        self.assertIn("/hooks/orders answered 400", orders.failures[0])
 
     def test_two_daemons_are_counted_together(self):
         half = copy.deepcopy(self.status)
