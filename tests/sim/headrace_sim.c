@@ -169,6 +169,9 @@ static bool live(sim *s, uint64_t acked_wanted, ending how) {
 static bool start(sim *s) {
     sim_change(s);
     for (int tries = 0; tries < 20 && s->broken[0] == '\0'; tries++) {
+        if (!s->is_calm && s->acks == 0 && sim_chance(s, 8) == 0) { /* the first: names are new */
+            hr_vfs_sim_fail_at(s->disk, 1 + sim_chance(s, 12));
+        }
         if (!s->is_calm && s->acks > 0 && sim_chance(s, 6) == 0) {
             uint64_t dice = sim_chance(s, 5);
             if (dice == 0) {

@@ -309,6 +309,23 @@ bool sim_boot(sim *s) {
     return !s->is_over;
 }
 
+/* While a function was away the group's offset went on: what stands between is not its own. */
+static void pass_over(sim *s, uint32_t feed) {
+    for (uint32_t f = 0; f < s->function_count; f++) {
+        const sim_cursor *c = &s->cursors[f][feed];
+        bool was_away = (s->functions[f].given & s->functions[f].takes) >> feed & 1;
+        for (uint64_t p = c->low;
+             was_away && c->exists && p < s->pull[feed - SIM_PUSH].sent && p < s->feeds[feed].count;
+             p++) {
+            sim_slot *slot = &s->feeds[feed].slots[p];
+            if (slot->event != 0 && !sim_is_passed(c, p)) {
+                slot->done |= (uint8_t)(1u << f);
+                s->events[slot->event].other |= (uint8_t)(1u << f);
+            }
+        }
+    }
+}
+
 /* As assign() and begin() of the engine's host, S17: from the larger of what store and group know.
  */
 bool sim_assign(sim *s, uint32_t pull) {
@@ -349,6 +366,7 @@ bool sim_assign(sim *s, uint32_t pull) {
     p->sent = known == UINT64_MAX || p->group > known ? p->group : known;
     p->sent = p->sent == 0 ? 1 : p->sent;
     p->group = p->sent;
+    pass_over(s, feed);
     for (uint32_t f = 0; f < s->function_count; f++) {
         if ((s->functions[f].takes >> feed & 1) != 0 && !s->cursors[f][feed].exists) {
             note_start(s, f, feed, p->sent);
