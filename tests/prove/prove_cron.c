@@ -72,7 +72,8 @@ static void look_up(void *data, const char *name) {
 
 /* false: the files of the system and the product's list differ. */
 static bool find_zones(void) {
-    folder = getenv("TZDIR") == NULL ? "/usr/share/zoneinfo" : getenv("TZDIR");
+    const char *chosen = getenv("TZDIR");
+    folder = chosen == NULL ? "/usr/share/zoneinfo" : chosen;
     (void)nftw(folder, keep_file, 16, FTW_PHYS); /* else no file is seen twice */
     qsort(names, name_count, sizeof *names, by_name);
     hr_zone_each_name(look_up, NULL);
