@@ -396,6 +396,19 @@ int64_t hr_dispatch_real_ms(const hr_dispatch *d, int64_t clock_ms) {
     return clock_ms == 0 ? 0 : clock_ms + d->skew_ms;
 }
 
+static void run_function(hr_dispatch *d, function *f) {
+    bool is_emptied = false;
+    for (int i = 0; i < 2 && (i == 0 || is_emptied); i++) {
+        hr_park_release(d, f);
+        hr_function_take(d, f);
+        bool was_full = hr_queue_is_full(d, f);
+        hr_function_call(d, f);
+        /* all that filled it was put back to wait for another of its key, which was not asked for
+         * because it was full: no input may come that leads to that */
+        is_emptied = was_full && f->running == 0 && !hr_queue_is_full(d, f);
+    }
+}
+
 void hr_dispatch_step(hr_dispatch *d, const hr_input *input, hr_output *out) {
     for (size_t i = 0; i < d->lent_count; i++) {
         hr_free(d->lent[i]);
@@ -408,9 +421,7 @@ void hr_dispatch_step(hr_dispatch *d, const hr_input *input, hr_output *out) {
     apply_input(d, input);
     submit_again(d);
     for (function *f = d->functions; f != NULL; f = f->next) {
-        hr_park_release(d, f);
-        hr_function_take(d, f);
-        hr_function_call(d, f);
+        run_function(d, f);
         hr_calls_expire(d, f);
         hr_removed_finish(d, f);
     }

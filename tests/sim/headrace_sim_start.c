@@ -219,6 +219,8 @@ static hr_code build(sim *s, hr_error *err) {
                                    .note_data = s,
                                    .dead_count = s->dead_count,
                                    .window_events = s->window,
+                                   .window_bytes = s->seed % 8 == 3 ? 2500 : 0,
+                                   .queue_bytes = s->seed % 8 == 3 ? 700 : 0,
                                    .checkpoint_ns = s->checkpoint_ns};
     s->dispatch = hr_dispatch_new(&options);
     hr_code code = HR_OK;
