@@ -49,7 +49,8 @@ def loop(brokers, topic, count, stats):
     from confluent_kafka import Consumer
     own = Seen(stats)
     consumer = Consumer({"bootstrap.servers": brokers, "group.id": f"bench.plain.{os.getpid()}",
-                         "auto.offset.reset": "earliest", "enable.auto.commit": False})
+                         "auto.offset.reset": "earliest", "enable.auto.commit": False,
+                         "fetch.queue.backoff.ms": 10})  # else it rests a second when its queue was full
     consumer.subscribe([topic])
     committed = time.monotonic()
     while own.handled < count:
