@@ -364,7 +364,7 @@ static hr_code begin_group(hr_store *store, const hr_unit *units, bool careful, 
     *out_rows = STORE_TRIM_ROWS / 16;
     for (const hr_unit *unit = units; unit != NULL; unit = unit->next) {
         for (size_t i = 0; unit->result == HR_OK && i < unit->append_count; i++) {
-            *out_rows += 2 * unit->appends[i]->count;
+            *out_rows += (size_t)2 * unit->appends[i]->count;
             bytes += unit->appends[i]->size;
         }
     }
