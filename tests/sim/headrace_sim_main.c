@@ -22,6 +22,7 @@
 enum {
     JOBS_MAX = 64,
     CONTROL_SEEDS = 40,
+    CONTROLS_MORE = 20,   /* so many times those at most */
     TWIN_SEEDS = 64,      /* one of so many runs twice */
     CHANGES_SEEDS = 2000, /* from so many on each kind of change was met */
     POINTS_SEEDS = 20000, /* and each point was visited, rare as it may be */
@@ -89,9 +90,12 @@ static void run_job(uint32_t number) {
         j->next = 0;
     }
     for (int m = SIM_HONEST + 1; m < SIM_MUTANTS; m++) {
-        for (uint64_t i = number; i < all->controls && !all->must_stop; i += all->job_count) {
+        const sim_totals *found = &j->mutants[m];
+        uint64_t most = all->controls; /* and more, where these do not lose yet */
+        for (uint64_t i = number; i < most && !all->must_stop; i += all->job_count) {
             j->seed = all->first + i;
             sim_run_seed(disk, dir, j->seed, (sim_mutant)m, SIM_NOTHING, &j->mutants[m]);
+            most = found->lost == 0 ? all->controls * CONTROLS_MORE : all->controls;
         }
     }
     hr_vfs_sim_free(disk);
