@@ -81,7 +81,7 @@ static void sort_attributes(hr_slice envelope, attributes *out) {
  * else an attribute holds has at most HR_TIME_TEXT bytes as text. */
 static size_t event_bound(hr_slice envelope) {
     size_t printed = (size_t)HR_ENVELOPE_ATTRIBUTES * (8 + HR_TIME_TEXT);
-    return EVENT_NUMBERS * 4 + envelope.size * 2 + printed + 8;
+    return (size_t)EVENT_NUMBERS * 4 + envelope.size * 2 + printed + 8;
 }
 
 /* u32 size of the record, attempt, replay, flags, then sizes of id, source, type, subject, time,
