@@ -43,7 +43,8 @@ def main(brokers, folder, topic, count):
     folder.mkdir()
     init_db_dir(folder, 1)
     flow = Dataflow("peer")
-    records = op.input("in", flow, KafkaSource([brokers], [topic]))
+    records = op.input("in", flow, KafkaSource(  # its client rests a second when its queue was full, unless told
+        [brokers], [topic], add_config={"fetch.queue.backoff.ms": "10"}))
     op.output("out", records, Sink(count))
     cli_main(flow, epoch_interval=datetime.timedelta(seconds=1),
              recovery_config=RecoveryConfig(folder))
