@@ -402,10 +402,10 @@ static void look(hr_mqtt_gate *it) {
 
 static void tick(void *data) {
     hr_mqtt_gate *it = data;
+    hr_mqtt_gate_read(it); /* before it is asked how late it is */
     uint64_t now_ns = hr_mono_ns();
     uint64_t phase_ms = (now_ns - it->phase_ns) / 1000000;
     uint64_t half_ns = it->user.keepalive_s * UINT64_C(500000000);
-    hr_mqtt_gate_read(it);
     for (size_t i = 0; i < GUESTS; i++) {
         if (it->guests[i] != NULL && (now_ns - it->guests[i]->since_ns) / 1000000 > GUEST_MAX_MS) {
             forget_guest(it, i);
