@@ -300,6 +300,8 @@ class Case:
         else:
             self.end_life(life, by_kill)
         life["fault"] = self.fault()
+        if self.record_s is not None:
+            life["calls"] = self.met.read_text().splitlines()
         return life
 
     def run(self, by_kill):
