@@ -7,6 +7,7 @@ journal.
 Usage: daemon_mqtt.py HEADRACE
 """
 import collections
+import contextlib
 import json
 import pathlib
 import subprocess
@@ -129,15 +130,28 @@ class Crashes:
         self.peer.expect(PUBCOMP, number)
 
 
+@contextlib.contextmanager
+def crashes(program, folder, mqtt, trigger=""):
+    """Crashes of a daemon that has begun; what it said is shown when the test fails."""
+    broker = Broker()
+    it = Crashes(Things(program, folder, broker.port, mqtt, trigger), broker)
+    try:
+        it.begin(session_present=False)
+        yield it
+        it.peer.close()
+        it.daemon.stop()
+    finally:
+        if it.daemon.process is not None:
+            it.daemon.kill9()
+            print("\n".join(it.daemon.lines[-40:]), file=sys.stderr)
+        broker.close()
+
+
 def qos_2(program, folder, is_deduped):
     """Over MQTT 5, where a PUBREC leaves after the commit: at each point between the packets the
     daemon dies; the broker goes on as a broker does whose session is there."""
-    broker = Broker()
-    daemon = Things(program, folder, broker.port, "      qos: 2\n      version: 5",
-                    "    dedupe: { by: data.n }" if is_deduped else "")
-    it = Crashes(daemon, broker)
-    try:
-        it.begin(session_present=False)
+    dedupe = "    dedupe: { by: data.n }" if is_deduped else ""
+    with crashes(program, folder, "      qos: 2\n      version: 5", dedupe) as it:
         assert [option & 3 for option in it.peer.asked] == [2], it.peer.asked
         it.publish(1, 1)  # whole
         it.peer.expect(PUBREC, 1)
@@ -177,21 +191,14 @@ def qos_2(program, folder, is_deduped):
         it.peer.expect(PUBREC, 8)
         it.cut()
         it.finish(8)
-        daemon.wait_handled(*range(1, 9))
-        daemon.rest()
-        handled = daemon.handled()
+        it.daemon.wait_handled(*range(1, 9))
+        it.daemon.rest()
+        handled = it.daemon.handled()
         assert set(handled) == set(range(1, 9)), handled
         assert handled[2] <= (1 if is_deduped else 2), handled
         want = {n: 2 if n == 3 and not is_deduped else 1 for n in range(1, 9) if n != 2}
         assert {n: handled[n] for n in want} == want, handled
-        assert daemon.trigger()["sessions_lost"] == 0
-        it.peer.close()
-        daemon.stop()
-    finally:
-        if daemon.process is not None:
-            daemon.kill9()
-            print("\n".join(daemon.lines[-40:]), file=sys.stderr)
-        broker.close()
+        assert it.daemon.trigger()["sessions_lost"] == 0
 
 
 def o_m2_s18_a_crash_between_the_packets_of_qos_2_loses_nothing(program, folder):
@@ -205,13 +212,9 @@ def o_m2_s18_with_dedupe_no_crash_in_qos_2_repeats_an_event(program, folder):
 def o_m2_s18_over_3_1_1_qos_2_is_1_and_a_crash_loses_nothing(program, folder):
     """There the library says PUBREC before anything is durable, so QoS 2 is never asked for."""
     for is_deduped in (False, True):
-        broker = Broker()
-        daemon = Things(program, folder / str(is_deduped), broker.port,
-                        "      qos: 2\n      version: 3.1.1",
-                        "    dedupe: { by: data.n }" if is_deduped else "")
-        it = Crashes(daemon, broker)
-        try:
-            it.begin(session_present=False)
+        dedupe = "    dedupe: { by: data.n }" if is_deduped else ""
+        with crashes(program, folder / str(is_deduped), "      qos: 2\n      version: 3.1.1",
+                     dedupe) as it:
             assert it.peer.version == 4 and it.peer.asked == [1], it.peer.asked
             it.peer.publish(1, 1, body(1))  # dies at any moment before its PUBACK
             it.crash()
@@ -223,44 +226,26 @@ def o_m2_s18_over_3_1_1_qos_2_is_1_and_a_crash_loses_nothing(program, folder):
             it.crash()
             it.peer.publish(2, 1, body(2), is_again=True)
             it.peer.expect(PUBACK, 2)
-            daemon.wait_handled(1, 2)
-            daemon.rest()
-            handled = daemon.handled()
+            it.daemon.wait_handled(1, 2)
+            it.daemon.rest()
+            handled = it.daemon.handled()
             assert handled[1] in ((1,) if is_deduped else (1, 2)), handled
             assert handled[2] == (1 if is_deduped else 2), handled
-            it.peer.close()
-            daemon.stop()
-        finally:
-            if daemon.process is not None:
-                daemon.kill9()
-                print("\n".join(daemon.lines[-40:]), file=sys.stderr)
-            broker.close()
 
 
 def o_m3_m2_a_number_of_a_lost_session_is_no_message_seen_before(program, folder):
     """QoS 2 under way when the broker forgot the session: the new session's message of the same
     number is another one."""
-    broker = Broker()
-    daemon = Things(program, folder, broker.port, "      qos: 2\n      version: 5")
-    it = Crashes(daemon, broker)
-    try:
-        it.begin(session_present=False)
+    with crashes(program, folder, "      qos: 2\n      version: 5") as it:
         it.publish(1, 1)
         it.peer.expect(PUBREC, 1)
         it.peer.close()
-        it.peer = broker.accept(session_present=False)
+        it.peer = it.broker.accept(session_present=False)
         it.publish(2, 1)
         it.peer.expect(PUBREC, 1)
         it.finish(1)
-        daemon.wait_handled(1, 2)
-        assert daemon.trigger()["sessions_lost"] == 1
-        it.peer.close()
-        daemon.stop()
-    finally:
-        if daemon.process is not None:
-            daemon.kill9()
-            print("\n".join(daemon.lines[-40:]), file=sys.stderr)
-        broker.close()
+        it.daemon.wait_handled(1, 2)
+        assert it.daemon.trigger()["sessions_lost"] == 1
 
 
 def publish(port, *numbers):
