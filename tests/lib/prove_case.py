@@ -131,7 +131,8 @@ class Case:
         self.met = None
         self.stopping, self.over = threading.Event(), threading.Event()
         self.loads = 0
-        self.loaded = None  # when, and what was acknowledged before
+        self.ran = None  # when it was seen to run, and how many were acknowledged before that life
+        self.before = 0
         self.wrong = []
 
     # -- the load
@@ -139,8 +140,6 @@ class Case:
     def load(self):
         self.stopping.clear()
         self.loads += 1
-        if self.loaded is None or self.loaded[1] == self.acked():
-            self.loaded = (time.time(), self.acked())
         for one in self.inputs[:2]:
             for number in range(one.count):
                 one.go(one._produce, self.daemon, self.stopping, 100 * self.loads + number)
@@ -151,7 +150,7 @@ class Case:
 
     def clock_began(self):
         """When the clock's start was durable: it is committed before anything is acknowledged."""
-        return self.loaded[0] if self.acked() > self.loaded[1] else time.time()
+        return self.ran[0] if self.acked() > self.ran[1] else time.time()
 
     def is_loaded(self):
         return any(thread.is_alive() for one in self.inputs for thread in one.threads)
@@ -178,7 +177,15 @@ class Case:
             time.sleep(0.01)
         return True
 
-    def running(self):
+    def runs(self):
+        """Waits until it runs; False: it does not, or ended."""
+        if not self.until(self.says_running, LIMIT_S):
+            return False
+        if self.ran is None:
+            self.ran = (time.time(), self.before)
+        return True
+
+    def says_running(self):
         if self.fault().startswith("write log"):  # it may be the line that failed
             with socket.socket() as caller:
                 return caller.connect_ex(("127.0.0.1", self.daemon.port)) == 0
@@ -198,12 +205,15 @@ class Case:
 
     def launch(self, prefix):
         self.begin = len(self.daemon.lines)
+        self.before = self.acked()
+        if self.ran is not None and self.ran[1] == self.before:
+            self.ran = None  # a life that acknowledged nothing need not have made its clock durable
         self.daemon.prefix = prefix
         self.daemon.launch()
 
     def faulted_life(self):
         """What became of it: recovered, ended, or hangs."""
-        if not self.until(self.running, LIMIT_S):
+        if not self.runs():
             return "ended" if self.ended() else "hangs"
         self.load()
         if self.record_s is None:
@@ -250,7 +260,7 @@ class Case:
     def clean_life(self):
         """All comes to rest; the counts."""
         self.launch(())
-        if not self.until(self.running, LIMIT_S):
+        if not self.runs():
             self.wrong.append(f"does not start again: {self.daemon.lines[-2:]}")
             return {}
         if self.loads == 0:  # it never came so far
