@@ -11,6 +11,7 @@ import time
 
 CHECKPOINT_S = 0.010  # how often a checkpoint goes that nothing else takes along (app/engine_build.c)
 COMMIT_S = 0.1        # for a commit, when no producer has measured one
+AT_ONCE = 8           # no more in its best second: they may have come at the same moment
 SHARE = 0.95          # of the posts are answered within what counts as the time of a commit
 EXAMPLES = 5
 KINDS = ("lost", "phantoms", "altered", "out_of_order", "dead_unasked", "drift", "pending",
@@ -123,7 +124,8 @@ def repeats_allowed(handled, one, function, slots, wait_s):
     size = re.search(r"batch: \{ size: ([0-9]+)", function.more)
     running = max(slots, 1) * (int(size[1]) if size else 1)
     open_s = max(CHECKPOINT_S, wait_s) + wait_s + one.offset_s
-    most = running + math.ceil(handled.peak[function.name] * open_s)
+    peak = handled.peak[function.name]
+    most = running + (peak if peak <= AT_ONCE else math.ceil(peak * open_s))
     return sum((most if one.offset_s > 0 else min(life[function.name], most)) + one.window
                for life in handled.lives[:-1])
 

@@ -136,6 +136,15 @@ class Judge(unittest.TestCase):
         self.repeat(1)
         self.assertEqual(self.found(), {"too_often": 1})
 
+    def test_what_comes_seldom_may_have_come_at_once(self):
+        self.lines = [line for line in self.lines if line.split()[0] != "two"]
+        self.assertTrue(self.lines)
+        few = [f"two e{number} key h{number}" for number in range(4)]
+        self.lines += [*few, "# a kill", *few]
+        self.assertNotIn("too_often", self.found())
+        self.lines += few[:1]
+        self.assertEqual(self.found()["too_often"], 1)
+
     def test_each_function_has_an_allowance_of_its_own(self):
         self.lines.append("# a kill")
         self.repeat(5, "two")
