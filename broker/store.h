@@ -7,8 +7,8 @@
  *
  * Positions of a journal feed are given by the dispatcher, which is the only writer; ascending,
  * gaps allowed (a refused append). Every event's bytes carry hr_hash() of themselves, verified when
- * they are read. Files in dir: headrace.db (+ -wal, -mark: see store_wal.c), ballast, lock;
- * damaged: says what, and that there is no start any more. */
+ * they are read. Files in dir: headrace.db (+ -wal, -mark: see store_wal.c; .new: one
+ * that is being made), ballast, lock; damaged: says what, and that there is no start any more. */
 #ifndef HR_BROKER_STORE_H
 #define HR_BROKER_STORE_H
 

@@ -142,6 +142,14 @@ static hr_code write_all(hr_store *store, const request *asked, hr_error *err) {
     return code;
 }
 
+/* The first commit of a new state. A WAL that is there must not be without its file after a power
+ * cut: their names are durable before it holds anything. */
+static hr_code commit(hr_store *store, int before) {
+    bool is_written = sqlite3_total_changes(store->db) != before;
+    hr_code code = is_written ? hr_store_sync_folders(store) : HR_OK;
+    return code == HR_OK ? hr_store_run(store, hr_store_sql(store, SQL_COMMIT)) : code;
+}
+
 /* All of them in one transaction. */
 static hr_code number(hr_store *store, const request *asked, hr_error *err) {
     if (store->has_failed) {
@@ -151,9 +159,10 @@ static hr_code number(hr_store *store, const request *asked, hr_error *err) {
     if (code != HR_OK) {
         return hr_store_fail(store, code, err, "write");
     }
+    int before = sqlite3_total_changes(store->db);
     code = write_all(store, asked, err);
     if (code == HR_OK) {
-        code = hr_store_run(store, hr_store_sql(store, SQL_COMMIT));
+        code = commit(store, before);
         HR_CRASH_POINT("store.numbered");
         if (code != HR_OK) {
             hr_store_fail(store, code, err, "commit");

@@ -132,21 +132,17 @@ static hr_code migrate(hr_store *store, int64_t version) {
     return code;
 }
 
-/* Reads the file's schema version, 0 when it is empty, and refuses what is not ours. */
+/* Reads the file's schema version and refuses what is not ours. */
 static hr_code check_schema(hr_store *store, int64_t *out_version, hr_error *err) {
-    int64_t application = 0, version = 0, tables = 0;
+    int64_t application = 0, version = 0;
     hr_code code = read_number(store, "PRAGMA application_id", &application);
     if (code == HR_OK) {
         code = read_number(store, "PRAGMA user_version", &version);
     }
-    if (code == HR_OK) {
-        code = read_number(store, "SELECT count(*) FROM sqlite_master", &tables);
-    }
     if (code != HR_OK) {
         return hr_store_fail(store, code, err, "open");
     }
-    bool is_new = application == 0 && version == 0 && tables == 0;
-    if (!is_new && (application != STORE_APPLICATION || version < 1)) {
+    if (application != STORE_APPLICATION || version < 1) {
         return hr_fail(err, HR_E_STORE_CORRUPT, 0, "'%s' is not a store of headrace", store->path);
     }
     if (version > store->options.step_count) {
@@ -237,57 +233,104 @@ static hr_code check_ends(hr_store *store, hr_error *err) {
     return code == HR_OK ? HR_OK : hr_store_fail(store, code, err, "read");
 }
 
-static hr_code open_database(hr_store *store, hr_error *err) {
-    hr_code fit = check_verdict(store, err);
-    if (fit == HR_OK) {
-        fit = hr_store_check_wal(store, err);
-    }
-    if (fit == HR_OK) {
-        fit = hr_store_renew(store, "-wal", INT64_MAX, err);
-    }
-    if (fit == HR_OK) {
-        fit = hr_store_renew(store, "", store->options.page_bytes, err);
-    }
-    if (fit != HR_OK) {
-        return fit;
-    }
+/* A connection; store->db, which is closed with the store. */
+static hr_code connect_to(hr_store *store, const char *path, hr_error *err) {
     int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX;
-    store->pages = hr_pages_new(store->options.vfs, store->options.page_bytes);
-    if (store->pages == NULL) {
-        return hr_fail(err, HR_E_STORE_IO, 0, "open of %s: no such VFS", store->path);
-    }
-    int result = sqlite3_open_v2(store->path, &store->db, flags, hr_pages_name(store->pages));
+    int result = sqlite3_open_v2(path, &store->db, flags, hr_pages_name(store->pages));
     if (result != SQLITE_OK) {
         hr_store_fault(store, result);
         return hr_store_fail(store, HR_E_STORE_IO, err, "open");
     }
     if (sqlite3_db_readonly(store->db, "main") ==
         1) { /* SQLite's second try, where writing failed */
-        return hr_fail(err, HR_E_STORE_IO, 0, "open of %s: it cannot be written", store->path);
+        return hr_fail(err, HR_E_STORE_IO, 0, "open of %s: it cannot be written", path);
     }
     sqlite3_db_config(store->db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
     sqlite3_db_config(store->db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
-    int64_t version = 0;
     hr_code code = hr_store_exec(store, "PRAGMA locking_mode=EXCLUSIVE;PRAGMA mmap_size=0;"
                                         "PRAGMA cache_size=-4096;PRAGMA temp_store=MEMORY");
-    int64_t pages = 0;
-    if (code == HR_OK) {
-        code = read_number(store, "PRAGMA page_count", &pages);
+    return code == HR_OK ? HR_OK : hr_store_fail(store, code, err, "open");
+}
+
+static int sync_file(sqlite3 *db) {
+    sqlite3_file *file = NULL;
+    int result = sqlite3_file_control(db, "main", SQLITE_FCNTL_FILE_POINTER, &file);
+    return result == SQLITE_OK ? file->pMethods->xSync(file, SQLITE_SYNC_NORMAL) : result;
+}
+
+/* An empty store in an empty file, synced once: nobody knows of it before. */
+static hr_code fill_file(hr_store *store) {
+    char text[120];
+    snprintf(text, sizeof text,
+             "PRAGMA journal_mode=MEMORY;PRAGMA synchronous=OFF;PRAGMA page_size=%u",
+             (unsigned)store->options.page_bytes);
+    hr_code code = hr_store_exec(store, text);
+    if (code == HR_OK) { /* before the other, or it is too late */
+        code = hr_pages_reserve(store->db) == SQLITE_OK
+                   ? hr_store_exec(store, "PRAGMA auto_vacuum=INCREMENTAL")
+                   : HR_E_STORE_IO;
     }
-    if (code == HR_OK && pages == 0) { /* it writes, which a start on a full disk cannot */
-        char size[40];
-        snprintf(size, sizeof size, "PRAGMA page_size=%u", (unsigned)store->options.page_bytes);
-        code = hr_store_exec(store, size);
-        if (code == HR_OK) { /* before the other, or it is too late */
-            code = hr_pages_reserve(store->db) == SQLITE_OK
-                       ? hr_store_exec(store, "PRAGMA auto_vacuum=INCREMENTAL")
-                       : HR_E_STORE_IO;
-        }
+    code = code == HR_OK ? migrate(store, 0) : code;
+    code = code == HR_OK ? hr_store_exec(store, "PRAGMA journal_mode=WAL") : code;
+    return code == HR_OK ? hr_store_fault(store, sync_file(store->db)) : code;
+}
+
+/* A new file gets its name when it is whole and durable: whatever ends this, there is none or all
+ * of it. The name is made durable before the first commit (hr_store_sync_folders). */
+static hr_code make_file(hr_store *store, hr_error *err) {
+    sqlite3_vfs *vfs = sqlite3_vfs_find(store->options.vfs);
+    char *path = hr_format("%s.new", store->path);
+    int result = vfs->xDelete(vfs, path, 0); /* of a start that was killed */
+    hr_code code = HR_OK;
+    if (result != SQLITE_OK && result != SQLITE_IOERR_DELETE_NOENT) {
+        code = hr_fail(err, HR_E_STORE_IO, result, "delete '%s': %s", path, sqlite3_errstr(result));
+    }
+    if (code == HR_OK) {
+        code = connect_to(store, path, err);
+    }
+    if (code == HR_OK) {
+        code = fill_file(store);
+        code = code == HR_OK ? HR_OK : hr_store_fail(store, code, err, "set up");
+    }
+    HR_ASSERT(sqlite3_close(store->db) == SQLITE_OK);
+    store->db = NULL;
+    if (code == HR_OK && rename(path, store->path) != 0) {
+        code = hr_fail(err, HR_E_STORE_IO, errno, "rename '%s': %s", path, strerror(errno));
     }
     if (code != HR_OK) {
-        return hr_store_fail(store, code, err, "open");
+        vfs->xDelete(vfs, path, 0); /* the room it takes */
     }
-    code = check_schema(store, &version, err);
+    hr_free(path);
+    return code;
+}
+
+static hr_code open_database(hr_store *store, hr_error *err) {
+    hr_code code = check_verdict(store, err);
+    if (code == HR_OK) {
+        code = hr_store_check_wal(store, err);
+    }
+    if (code == HR_OK) {
+        code = hr_store_renew_wal(store, err);
+    }
+    if (code != HR_OK) {
+        return code;
+    }
+    store->pages = hr_pages_new(store->options.vfs, store->options.page_bytes);
+    if (store->pages == NULL) {
+        return hr_fail(err, HR_E_STORE_IO, 0, "open of %s: no such VFS", store->path);
+    }
+    bool is_new = false;
+    code = hr_store_is_new(store, &is_new, err);
+    if (code == HR_OK && is_new) {
+        code = make_file(store, err);
+    }
+    if (code == HR_OK) {
+        code = connect_to(store, store->path, err);
+    }
+    int64_t version = 0;
+    if (code == HR_OK) {
+        code = check_schema(store, &version, err);
+    }
     if (code != HR_OK) {
         return code;
     }

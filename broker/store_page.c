@@ -148,8 +148,7 @@ static int file_read(sqlite3_file *file, void *out, int size, sqlite3_int64 at) 
     }
     uint32_t page = (uint32_t)(at / size) + 1;
     bool is_whole = result == SQLITE_OK && is_whole_page(page, out, (size_t)size);
-    bool is_unborn =
-        result == SQLITE_IOERR_SHORT_READ && self->pages->grown > 0 && page > self->pages->grown;
+    bool is_unborn = self->pages->grown > 0 && page > self->pages->grown;
     if (!is_whole && !is_unborn && !self->pages->is_lenient) {
         self->pages->damaged = page;
         return SQLITE_CORRUPT;

@@ -160,9 +160,9 @@ int64_t hr_store_real_us(const hr_store *store);
 uint64_t hr_store_mono_ns(const hr_store *store);
 
 /* store_open.c */
-/* Makes the names of the files and of the folder durable, once: before anybody is told of a commit.
- * Not at open, where the file system would write its journal for this alone; behind a commit it has
- * just done so. */
+/* Makes the names of the files and of the folder durable, once: before anybody is told of a commit,
+ * and in a new state before the WAL holds anything. Not at open, where the file system would write
+ * its journal for this alone; behind a commit it has just done so. */
 hr_code hr_store_sync_folders(hr_store *store);
 /* Says that the state is damaged to all later starts, which could only meet it again. */
 void hr_store_condemn(const hr_store *store, const char *why);
@@ -208,11 +208,14 @@ void hr_wal_sum(bool big, const uint8_t *bytes, size_t size, uint32_t sum[2]);
 /* Before SQLite opens the file: refuses a WAL that lacks what was acknowledged (HR_E_STORE_CORRUPT)
  * and cuts off what was not. */
 hr_code hr_store_check_wal(const hr_store *store, hr_error *err);
-/* Writes a file over itself. What a sync could not write is read by the next process as if it were
+/* Is the file empty? One that is not there is made, empty: nothing can be mistaken for that. */
+hr_code hr_store_is_new(const hr_store *store, bool *out, hr_error *err);
+/* Writes the WAL over itself. What a sync could not write is read by the next process as if it were
  * there, and later syncs say yes: the kernel holds it for clean. A commit that comes to stand
  * behind it would go with it when the power does. Written over itself it is durable before anything
- * is built on it: all of the WAL, and the page of the file that the WAL never held. */
-hr_code hr_store_renew(const hr_store *store, const char *suffix, int64_t most, hr_error *err);
+ * is built on it. What the file has beyond the WAL was synced before it had its name, or before
+ * the WAL went. */
+hr_code hr_store_renew_wal(const hr_store *store, hr_error *err);
 /* After a commit: so many frames of the WAL are durable; is_moved: and all of them are in the file.
  */
 void hr_store_mark(hr_store *store, uint32_t frames, bool is_moved);

@@ -86,12 +86,11 @@ static char *file_name(const hr_store *store, const char *suffix) {
     return out;
 }
 
-/* Writes the first bytes of a file over themselves and syncs them. */
-static int rewrite(sqlite3_file *file, sqlite3_int64 most) {
+/* Writes a file over itself and syncs it. */
+static int rewrite(sqlite3_file *file) {
     enum { CHUNK = 1 << 18 };
     sqlite3_int64 size = 0;
     int result = file->pMethods->xFileSize(file, &size);
-    size = size < most ? size : most;
     uint8_t *chunk = hr_alloc((size_t)(size < CHUNK ? size : CHUNK));
     for (sqlite3_int64 at = 0; result == SQLITE_OK && at < size; at += CHUNK) {
         int part = size - at < CHUNK ? (int)(size - at) : CHUNK;
@@ -105,17 +104,17 @@ static int rewrite(sqlite3_file *file, sqlite3_int64 most) {
                                            : result;
 }
 
-hr_code hr_store_renew(const hr_store *store, const char *suffix, int64_t most, hr_error *err) {
-    char *name = file_name(store, suffix);
+hr_code hr_store_renew_wal(const hr_store *store, hr_error *err) {
+    char *name = file_name(store, "-wal");
     sqlite3_file *file = NULL;
     int result = open_file(store, name, 0, &file);
     if (file != NULL) {
-        result = rewrite(file, most);
+        result = rewrite(file);
     }
     close_file(file);
     hr_free(name);
     bool is_fine = result == SQLITE_OK || result == SQLITE_FULL; /* full: no worse than it was */
-    return is_fine ? HR_OK : file_fault(store, suffix, result, err);
+    return is_fine ? HR_OK : file_fault(store, "-wal", result, err);
 }
 
 /* ---- the mark ---- */
@@ -377,11 +376,12 @@ static int cut_tail(const hr_store *store, sqlite3_file *file, const scan *s) {
     return file->pMethods->xTruncate(file, STORE_WAL_HEAD + frame * (sqlite3_int64)s->frames);
 }
 
-static int is_file_empty(const hr_store *store, bool *out) {
+/* flags: SQLITE_OPEN_CREATE makes it. */
+static int is_file_empty(const hr_store *store, int flags, bool *out) {
     char *name = file_name(store, "");
     sqlite3_file *file = NULL;
     sqlite3_int64 size = 0;
-    int result = open_file(store, name, 0, &file);
+    int result = open_file(store, name, flags, &file);
     if (result == SQLITE_OK && file != NULL) {
         result = file->pMethods->xFileSize(file, &size);
     }
@@ -389,6 +389,11 @@ static int is_file_empty(const hr_store *store, bool *out) {
     close_file(file);
     hr_free(name);
     return result;
+}
+
+hr_code hr_store_is_new(const hr_store *store, bool *out, hr_error *err) {
+    int result = is_file_empty(store, SQLITE_OPEN_CREATE, out);
+    return result == SQLITE_OK ? HR_OK : file_fault(store, "", result, err);
 }
 
 hr_code hr_store_check_wal(const hr_store *store, hr_error *err) {
@@ -403,7 +408,7 @@ hr_code hr_store_check_wal(const hr_store *store, hr_error *err) {
         result = scan_file(file, &s);
     }
     if (result == SQLITE_OK) {
-        result = is_file_empty(store, &is_empty);
+        result = is_file_empty(store, 0, &is_empty);
     }
     if (result == SQLITE_OK) {
         read_mark(store, &m);

@@ -42,7 +42,7 @@ enum {
     SIM_AT_ACTION = 0,                             /* after an action: its kind */
     SIM_AT_INPUT = SIM_AT_ACTION + HR_DO_READ + 1, /* after a step: its input */
     SIM_AT_CALL = SIM_AT_INPUT + HR_IN_DRAIN + 1,  /* in a call of the disk, ... */
-    SIM_DISK_CALLS = 8,                            /* hr_vfs_sim_call and WAL */
+    SIM_DISK_CALLS = 2 * HR_VFS_SIM_WAL,           /* hr_vfs_sim_call and WAL */
     SIM_PHASES = 5,                                /* ... in one of these phases */
     SIM_POINTS = SIM_AT_CALL + SIM_DISK_CALLS * SIM_PHASES
 };

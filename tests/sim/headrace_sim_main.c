@@ -109,8 +109,9 @@ static const char *const action_names[] = {"commit", "call",    "cancel",  "dura
 static const char *const input_names[] = {"offer",  "reject", "deliver", "begin",
                                           "revoke", "forget", "read",    "durable",
                                           "answer", "room",   "wake",    "drain"};
-static const char *const call_names[] = {"write db",  "sync db",  "truncate db",  "delete db",
-                                         "write wal", "sync wal", "truncate wal", "delete wal"};
+static const char *const call_names[SIM_DISK_CALLS] = {
+    "write db",  "sync db",  "truncate db",  "delete db",  "rename db",
+    "write wal", "sync wal", "truncate wal", "delete wal", NULL};
 static const char *const phase_names[] = {"open", "numbers", "turn", "assign", "close"};
 
 static uint64_t print_points(const sim_totals *t, bool *out_all_named) {

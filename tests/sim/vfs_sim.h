@@ -6,11 +6,11 @@
  * all, in any order. What a failed sync should have written never becomes durable, though it is
  * read as if it were and later syncs say yes, as Linux does it.
  *
- * A file that was made or deleted is there or not after a power cut, as the seed says, until the
- * folder was synced: by a delete that asks for it, by the first sync of a journal or WAL that was
- * opened to be made (as SQLite's own VFS does it, which tells nobody when that fails), or by an
- * fsync() of the real folder that the files are named to be in: the program must be linked with
- * -Wl,--wrap=fsync. */
+ * A file that was made or deleted is there or not after a power cut, one that was renamed has the
+ * one name or the other, as the seed says, until the folder was synced: by a delete that asks for
+ * it, by the first sync of a journal or WAL that was opened to be made (as SQLite's own VFS does
+ * it, which tells nobody when that fails), or by an fsync() of the real folder that the files are
+ * named to be in. The program must be linked with -Wl,--wrap=fsync,--wrap=rename. */
 #ifndef HR_TESTS_VFS_SIM_H
 #define HR_TESTS_VFS_SIM_H
 
@@ -34,8 +34,8 @@ enum { HR_VFS_SIM_PLACES = 2 };
 void hr_vfs_sim_keep(hr_vfs_sim *sim, unsigned place);
 void hr_vfs_sim_take_kept(hr_vfs_sim *sim, unsigned place);
 
-/* The power goes in the call-th write, sync (of the folder, too), truncate or delete from now (1:
- * the next). From then on every call fails until hr_vfs_sim_restart(). */
+/* The power goes in the call-th write, sync (of the folder, too), truncate, delete or rename from
+ * now (1: the next). From then on every call fails until hr_vfs_sim_restart(). */
 void hr_vfs_sim_cut_at(hr_vfs_sim *sim, uint64_t call);
 bool hr_vfs_sim_is_cut(const hr_vfs_sim *sim);
 /* The same, but the process alone ends: the page cache is still there after the restart. */
@@ -50,6 +50,7 @@ typedef enum hr_vfs_sim_call {
     HR_VFS_SIM_SYNC,
     HR_VFS_SIM_TRUNCATE,
     HR_VFS_SIM_DELETE,
+    HR_VFS_SIM_RENAME,
     HR_VFS_SIM_WAL
 } hr_vfs_sim_call;
 int hr_vfs_sim_cut_call(const hr_vfs_sim *sim);

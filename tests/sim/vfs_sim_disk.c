@@ -4,6 +4,8 @@
 #include "core/memory.h"
 #include "tests/sim/vfs_sim_priv.h"
 
+#define NEW ".new" /* a file that is renamed loses it */
+
 void vfs_sim_resize(hr_buffer *buffer, uint64_t size) {
     if (size > buffer->size) {
         size_t more = (size_t)size - buffer->size;
@@ -170,8 +172,9 @@ disk_file *vfs_sim_find(hr_vfs_sim *sim, const char *name) {
 
 void vfs_sim_drop(disk_file *file) {
     hr_free(file->name);
-    file->name = NULL;
-    file->born = file->gone = 0;
+    hr_free(file->was);
+    file->name = file->was = NULL;
+    file->born = file->gone = file->renamed = 0;
     file->exists = file->is_split = file->is_lossy = false;
     file->now.size = 0;
     vfs_sim_forget(file);
@@ -189,9 +192,12 @@ static disk_file *find_free(hr_vfs_sim *sim) {
 /* All changes of the folder are durable. */
 static void forget_gone(hr_vfs_sim *sim) {
     for (size_t i = 0; i < FILES_MAX; i++) {
-        if (sim->files[i].gone != 0) {
-            vfs_sim_drop(&sim->files[i]);
+        disk_file *file = &sim->files[i];
+        if (file->gone != 0) {
+            vfs_sim_drop(file);
         }
+        hr_free(file->was);
+        file->was = NULL;
     }
     sim->names_synced = sim->names;
 }
@@ -207,6 +213,41 @@ void vfs_sim_unlink(hr_vfs_sim *sim, disk_file *file) {
     file->gone = ++sim->names;
 }
 
+void vfs_sim_rename(hr_vfs_sim *sim, disk_file *file, const char *to) {
+    disk_file *other = vfs_sim_find(sim, to);
+    if (other != NULL) {
+        vfs_sim_unlink(sim, other);
+    }
+    HR_ASSERT(file->was == NULL && vfs_sim_has_suffix(file->name, NEW));
+    file->was = file->name;
+    file->name = hr_copy_text(to);
+    file->renamed = other != NULL ? other->gone : ++sim->names;
+}
+
+/* What decides of a name: the file's base, as its folder has another name each run. Both names of a
+ * file that is renamed are decided together. */
+static hr_slice decider(const disk_file *file) {
+    const char *base = strrchr(file->name, '/');
+    hr_slice name = hr_slice_text(base == NULL ? file->name : base);
+    name.size -= vfs_sim_has_suffix(file->name, NEW) ? strlen(NEW) : 0;
+    return name;
+}
+
+/* As it is after the first changes of the folder. */
+static void decide(disk_file *file, uint64_t last) {
+    file->exists = file->born <= last && (file->gone == 0 || file->gone > last);
+    if (!file->exists) {
+        vfs_sim_drop(file);
+    } else if (file->was != NULL && file->renamed > last) {
+        hr_free(file->name);
+        file->name = file->was;
+        file->was = NULL;
+    }
+    hr_free(file->was);
+    file->was = NULL;
+    file->gone = 0;
+}
+
 void vfs_sim_choose_names(hr_vfs_sim *sim) {
     uint64_t open = sim->names - sim->names_synced;
     if (open > 0) {
@@ -217,14 +258,8 @@ void vfs_sim_choose_names(hr_vfs_sim *sim) {
             if (file->name == NULL) {
                 continue;
             }
-            const char *base = strrchr(file->name, '/'); /* its folder has another name each run */
-            hr_slice name = hr_slice_text(is_ordered ? "" : base == NULL ? file->name : base);
-            uint64_t last = sim->names_synced + hr_hash_more(chance, name) % (open + 1);
-            file->exists = file->born <= last && (file->gone == 0 || file->gone > last);
-            if (!file->exists) {
-                vfs_sim_drop(file);
-            }
-            file->gone = 0;
+            hr_slice name = is_ordered ? (hr_slice){0} : decider(file);
+            decide(file, sim->names_synced + hr_hash_more(chance, name) % (open + 1));
         }
     }
     sim->names_synced = sim->names;

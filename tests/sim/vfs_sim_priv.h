@@ -30,7 +30,9 @@ typedef struct change {
  * changes of the folder, one of which may be the last that became durable. */
 typedef struct disk_file {
     char *name;          /* NULL: this place is free */
+    char *was;           /* its name before the change `renamed`; NULL: this one */
     uint64_t born, gone; /* the changes that made its name and took it away; gone 0: none yet */
+    uint64_t renamed;
     bool exists, is_wal;
     bool is_split; /* durable is a buffer of its own ... */
     bool is_lossy; /* ... and not now without changes: a sync failed or lied */
@@ -66,6 +68,9 @@ bool vfs_sim_has_suffix(const char *name, const char *suffix);
 disk_file *vfs_sim_find(hr_vfs_sim *sim, const char *name); /* NULL: none */
 disk_file *vfs_sim_make(hr_vfs_sim *sim, const char *name);
 void vfs_sim_unlink(hr_vfs_sim *sim, disk_file *file);
+/* In one change: after a power cut it has one name or the other, and `to` is what it was or this.
+ */
+void vfs_sim_rename(hr_vfs_sim *sim, disk_file *file, const char *to);
 void vfs_sim_drop(disk_file *file); /* as if it never was; its buffers stay for the next one */
 /* A sync of the folder: what was made and deleted is durable, unless it lies. */
 void vfs_sim_names_synced(hr_vfs_sim *sim);

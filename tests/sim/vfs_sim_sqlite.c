@@ -314,6 +314,24 @@ int __wrap_fsync(int fd) { /* NOLINT(bugprone-reserved-identifier) */
     return vfs_sim_sync_names(registered, false) ? 0 : -1;
 }
 
+int __real_rename(const char *from, const char *to); /* NOLINT(bugprone-reserved-identifier) */
+int __wrap_rename(const char *from, const char *to); /* NOLINT(bugprone-reserved-identifier) */
+
+/* Of a file that is not on the simulated disk: the real one. */
+int __wrap_rename(const char *from, const char *to) { /* NOLINT(bugprone-reserved-identifier) */
+    disk_file *file = registered == NULL ? NULL : vfs_sim_find(registered, from);
+    if (file == NULL) {
+        return __real_rename(from, to);
+    }
+    bool is_cut = false;
+    errno = EIO;
+    if (!may_change(registered, false, HR_VFS_SIM_RENAME, &is_cut)) {
+        return -1;
+    }
+    vfs_sim_rename(registered, file, to);
+    return 0;
+}
+
 void vfs_sim_unregister(hr_vfs_sim *sim) {
     sqlite3_vfs_unregister(&sim->vfs);
     registered = registered == sim ? NULL : registered;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* From an older schema to a newer one, with steps that no release has yet: the store's loop over
- * them, cut, failing and refused. What a released state of each schema becomes is
+/* A new file; and from an older schema to a newer one, with steps that no release has yet: the
+ * store's loop over them, cut, failing and refused. What a released state of each schema becomes is
  * tests/integration/daemon_old_states.py. */
 #include "broker/store.h"
 #include "broker/store_schema.inc"
@@ -16,7 +16,7 @@
 
 #include <cmocka.h>
 
-enum { EVENTS = 200, PARKED = 40, NEWEST = 3, SEEDS = 3 };
+enum { EVENTS = 200, PARKED = 40, NEWEST = 3, SEEDS = 3, FIRST_SEEDS = 8, FIRST_EVENTS = 5 };
 
 /* 2 makes a table out of one there is and fills a new column; 3 fails unless all of 2 is there; 4
  * proves 3 and is never part of what is looked at. */
@@ -182,6 +182,70 @@ static void arm(world *w, fault kind, uint64_t call) {
     }
 }
 
+/* A life that gives a feed its number and appends to it. HR_OK: it was acknowledged. */
+static hr_code live(world *w, const char *identity, uint32_t *out_feed) {
+    uint32_t epoch = 0;
+    hr_error err = {0};
+    hr_code code = open_as(w, NULL, 0, &err);
+    assert_null(strchr(err.text, '\n'));
+    if (code == HR_OK) {
+        code = hr_store_feed_open(w->store, "journal", identity, out_feed, &epoch, &err);
+    }
+    if (code == HR_OK) {
+        hr_batch *batch = fixture_batch(*out_feed, 1, FIRST_EVENTS, 500);
+        code = fixture_append(w->store, *out_feed, batch);
+    }
+    return code;
+}
+
+static void check_events(world *w, uint32_t feed) {
+    hr_read read = {.kind = HR_READ_JOURNAL, .feed = feed, .max_bytes = 10 << 20};
+    fixture_read(w->store, &read);
+    assert_int_equal(read.result, HR_OK);
+    assert_non_null(read.batch);
+    assert_int_equal(read.batch->count, FIRST_EVENTS);
+    hr_read_fini(&read);
+}
+
+/* Each change of the disk from the very first to the first acknowledgement; then a life that is
+ * whole, and a power cut. */
+static void o_d1_a_first_start_that_is_cut_leaves_no_state_or_a_whole_one(void **state) {
+    world *w = *state;
+    for (fault kind = CUT; kind < FAULTS; kind++) {
+        uint64_t seeds = kind == IO_ERROR ? 4 * FIRST_SEEDS : FIRST_SEEDS;
+        bool is_over = false;
+        for (uint64_t round = 0; !is_over; round++) {
+            uint64_t call = round / seeds + 1;
+            hr_vfs_sim_reset(w->sim, round + 1);
+            arm(w, kind, call);
+            if (kind == IO_ERROR && round % 2 == 0) { /* soon followed by a cut */
+                hr_vfs_sim_cut_at(w->sim, call + 1 + round / 2 % 4);
+            }
+            uint32_t first = 0, second = 0;
+            hr_code code = live(w, "first", &first);
+            bool is_told = code == HR_OK;
+            is_over = hr_vfs_sim_calls(w->sim) < call;
+            close_store(w);
+            hr_vfs_sim_fail_at(w->sim, 0);
+            hr_vfs_sim_restart(w->sim);
+            code = live(w, "second", &second);
+            if (code != HR_OK) {
+                print_error("round %llu of fault %d\n", (unsigned long long)round, (int)kind);
+            }
+            assert_int_equal(code, HR_OK);
+            hr_vfs_sim_cut_now(w->sim, false);
+            close_store(w);
+            hr_vfs_sim_restart(w->sim);
+            assert_int_equal(open_as(w, NULL, 0, NULL), HR_OK);
+            check_events(w, second);
+            if (is_told) {
+                check_events(w, first);
+            }
+            close_store(w);
+        }
+    }
+}
+
 /* Each write, sync and truncation of an opening that takes two steps, until one has none left. */
 static void o_l3_a_migration_that_is_cut_did_a_step_whole_or_not_at_all(void **state) {
     world *w = *state;
@@ -254,6 +318,7 @@ static void o_l3_a_step_that_cannot_be_done_leaves_the_state_as_it_was(void **st
 int main(void) {
     hr_log_set_level((hr_level)(HR_LOG_ERROR + 1));
     const struct CMUnitTest tests[] = {
+        SCHEMA_TEST(o_d1_a_first_start_that_is_cut_leaves_no_state_or_a_whole_one),
         SCHEMA_TEST(o_l3_a_migration_that_is_cut_did_a_step_whole_or_not_at_all),
         SCHEMA_TEST(o_l3_an_older_headrace_refuses_a_newer_state_in_one_line),
         SCHEMA_TEST(o_l3_a_step_that_cannot_be_done_leaves_the_state_as_it_was),
