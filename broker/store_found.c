@@ -157,13 +157,10 @@ static void add_counters(hr_counters *sum, const hr_counters *more) {
     memcpy(sum, a, sizeof a);
 }
 
-static hr_code count_rows(hr_store *store, const char *text, uint32_t number, uint64_t bound,
-                          uint64_t *out) {
+static hr_code count_parked(hr_store *store, uint32_t function, uint64_t *out) {
     sqlite3_stmt *count =
-        text != NULL
-            ? hr_store_prepare(store, "%s", text)
-            : hr_store_prepare(store, "SELECT count(*) FROM journal_%u WHERE pos >= ?1", number);
-    hr_store_bind_u64(count, 1, bound);
+        hr_store_prepare(store, "SELECT count(*) FROM parked WHERE function = ?1");
+    sqlite3_bind_int64(count, 1, function);
     int result = count == NULL ? sqlite3_errcode(store->db) : sqlite3_step(count);
     *out = result == SQLITE_ROW ? hr_store_column_u64(count, 0) : 0;
     sqlite3_finalize(count);
@@ -175,19 +172,20 @@ static hr_code total_feed(hr_store *store, sqlite3_stmt *row, hr_found *found) {
     const store_feed *feed = hr_store_feed(store, (uint32_t)sqlite3_column_int64(row, 1));
     hr_counters counters;
     hr_store_counters_read(hr_store_column(row, 5), &counters);
-    uint64_t rows = 0, settled = hr_store_column_u64(row, 3);
+    uint64_t events = 0, low = hr_store_column_u64(row, 2);
+    uint64_t settled = hr_store_column_u64(row, 3);
     hr_code code = HR_OK;
     if (feed != NULL && !feed->pull) {
         counters.deliveries += feed->base - hr_store_column_u64(row, 4);
         counters.replays += feed->counters.replays;
-        code = count_rows(store, NULL, feed->id, hr_store_column_u64(row, 2), &rows);
+        code = hr_store_count_events(store, feed->id, low, &events);
         if (code == HR_E_STORE_CORRUPT) { /* as near as can be told */
             hr_pages_forgive(store->pages, store->db, true);
-            count_rows(store, NULL, feed->id, hr_store_column_u64(row, 2), &rows);
+            hr_store_count_events(store, feed->id, low, &events);
             hr_pages_forgive(store->pages, store->db, false);
             code = HR_OK;
         }
-        found->pending += rows > settled ? rows - settled : 0;
+        found->pending += events > settled ? events - settled : 0;
     }
     add_counters(&found->counters, &counters);
     return code;
@@ -195,8 +193,7 @@ static hr_code total_feed(hr_store *store, sqlite3_stmt *row, hr_found *found) {
 
 static hr_code total_function(hr_store *store, uint32_t function, hr_found *found) {
     found->row.function = function;
-    hr_code code = count_rows(store, "SELECT count(*) FROM parked WHERE function = ?1", 0, function,
-                              &found->pending);
+    hr_code code = count_parked(store, function, &found->pending);
     sqlite3_stmt *rows = hr_store_prepare(
         store, "SELECT function, feed, low, settled_count, base, counters FROM checkpoint"
                " WHERE shard = 0 AND function = ?1");
@@ -229,22 +226,35 @@ void hr_store_read_totals(hr_store *store, hr_read *read) {
 
 enum { FIND_SLICE_NS = 2000000, FIND_MAX = 1000000 };
 
-static void look_at(hr_read *read, uint32_t feed, sqlite3_stmt *row) {
-    hr_slice bytes = hr_store_column(row, 3);
+static void look_at(hr_read *read, const store_row *row, uint32_t index, int64_t at_ms) {
+    hr_slice bytes;
     hr_view view;
-    if (memmem(bytes.bytes, bytes.size, read->event_id.bytes, read->event_id.size) == NULL ||
-        bytes.size > HR_ENVELOPE_MAX ||
-        !hr_store_is_whole(feed, hr_store_column_u64(row, 0), bytes, hr_store_column_u64(row, 1)) ||
+    if (!hr_pack_event(row, index, &bytes) || bytes.size > HR_ENVELOPE_MAX ||
         hr_envelope_view(bytes.bytes, 0, (uint32_t)bytes.size, &view, NULL) != HR_OK ||
         !hr_slice_equal(hr_slice_of(bytes.bytes + view.id_at, view.id_size), read->event_id)) {
         return;
     }
     hr_found *found = add_found(read);
-    found->row.feed = feed;
-    found->row.position = hr_store_column_u64(row, 0);
-    found->row.at_ms = sqlite3_column_int64(row, 2);
+    found->row.feed = row->feed;
+    found->row.position = row->position + index;
+    found->row.at_ms = at_ms;
     found->row.bytes = keep_slice(read, bytes);
     found->row.event_id = keep_slice(read, hr_slice_of(bytes.bytes + view.id_at, view.id_size));
+}
+
+/* Most rows do not have the id anywhere in them. Returns how many events it holds. */
+static uint32_t look_into(hr_read *read, uint32_t feed, sqlite3_stmt *statement) {
+    store_row row;
+    hr_pack_read(feed, statement, &row);
+    uint32_t looked = row.count == 0 ? 1 : row.count;
+    if (!row.is_whole || memmem(row.bytes.bytes, row.bytes.size, read->event_id.bytes,
+                                read->event_id.size) == NULL) {
+        return looked;
+    }
+    for (uint32_t i = row.count; i > 0; i--) {
+        look_at(read, &row, i - 1, sqlite3_column_int64(statement, PACK_AT_MS));
+    }
+    return looked;
 }
 
 /* One slice of one feed, newest first. false: nothing more in it (or an error, in result). */
@@ -252,17 +262,17 @@ static bool find_slice(hr_store *store, store_find *find, const store_feed *feed
     uint64_t until = hr_store_mono_ns(store) + FIND_SLICE_NS;
     uint32_t max = find->read->max == 0 ? FIND_MAX : find->read->max;
     sqlite3_stmt *rows = hr_store_prepare(
-        store, "SELECT pos, sum, at_ms, bytes FROM journal_%u WHERE pos < ?1 ORDER BY pos DESC",
+        store, "SELECT " STORE_ROW_COLUMNS " FROM journal_%u WHERE pos < ?1 ORDER BY pos DESC",
         feed->id);
     hr_store_bind_u64(rows, 1, find->below);
     int result = rows == NULL ? sqlite3_errcode(store->db) : SQLITE_ROW;
     bool is_late = false;
+    uint32_t looked = 0;
     while (rows != NULL && !is_late && find->looked < max &&
            (result = sqlite3_step(rows)) == SQLITE_ROW) {
-        look_at(find->read, feed->id, rows);
-        find->below = hr_store_column_u64(rows, 0);
-        find->looked++;
-        is_late = find->looked % 64 == 0 && hr_store_mono_ns(store) >= until;
+        find->looked += look_into(find->read, feed->id, rows);
+        find->below = hr_store_column_u64(rows, PACK_POSITION);
+        is_late = ++looked % 16 == 0 && hr_store_mono_ns(store) >= until;
     }
     sqlite3_finalize(rows);
     hr_code code = hr_store_fault(store, result);

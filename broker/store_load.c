@@ -7,7 +7,8 @@ typedef struct load {
     uint32_t only_feed; /* 0: all */
 } load;
 
-/* Unsettled: from the lowest checkpoint of a live function; without one all is settled. */
+/* Unsettled: from the lowest checkpoint of a live function, by rows; without one all is settled.
+ */
 static hr_code unsettled_bytes(hr_store *store, uint32_t feed, uint64_t *out) {
     uint64_t low = UINT64_MAX;
     for (size_t i = 0; i < store->cursor_count; i++) {
@@ -19,8 +20,7 @@ static hr_code unsettled_bytes(hr_store *store, uint32_t feed, uint64_t *out) {
         return HR_OK;
     }
     sqlite3_stmt *sum =
-        hr_store_prepare(store, "SELECT sum(length(bytes)) FROM journal_%u WHERE pos >= ?1", feed);
-    hr_store_bind_u64(sum, 1, low);
+        hr_store_rows_from(store, "sum(iif(pos + more >= ?1, length(bytes), 0))", feed, low);
     int result = sum == NULL ? sqlite3_errcode(store->db) : sqlite3_step(sum);
     if (result == SQLITE_ROW) {
         *out = hr_store_column_u64(sum, 0);

@@ -38,11 +38,11 @@ static hr_code run_named(hr_store *store, const char *text, const char *name, co
 }
 
 hr_code hr_store_make_journal(hr_store *store, uint32_t feed) {
-    sqlite3_stmt *table = hr_store_prepare(
-        store,
-        "CREATE TABLE journal_%u (pos INTEGER PRIMARY KEY, sum INTEGER NOT NULL,"
-        " target INTEGER NOT NULL DEFAULT 0, at_ms INTEGER NOT NULL, bytes BLOB NOT NULL)",
-        feed);
+    sqlite3_stmt *table =
+        hr_store_prepare(store,
+                         "CREATE TABLE journal_%u (pos INTEGER PRIMARY KEY, sum INTEGER NOT NULL,"
+                         " more INTEGER NOT NULL, at_ms INTEGER NOT NULL, bytes BLOB NOT NULL)",
+                         feed);
     hr_code code = hr_store_run(store, table);
     sqlite3_finalize(table);
     return code;

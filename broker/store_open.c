@@ -3,6 +3,7 @@
 #include "broker/store_priv.h"
 
 #include "broker/store_schema.inc"
+#include "core/buffer.h"
 #include "core/crash.h"
 #include "core/log.h"
 #include "core/memory.h"
@@ -112,22 +113,48 @@ static hr_code read_number(hr_store *store, const char *text, int64_t *out) {
 }
 
 /* A step that was released is never changed: a new one is added behind it. */
-static const char *const schema_steps[] = {store_schema_0001};
+static const char *const schema_steps[] = {store_schema_0001, store_schema_0002};
 _Static_assert(sizeof schema_steps / sizeof *schema_steps == STORE_SCHEMA, "a step a version");
+
+/* What stands behind this line of a step is done to each journal. */
+static const char for_each_journal[] = "-- for each journal:\n", journal_name[] = "journal_N";
+
+static hr_code add_step(hr_store *store, const char *step, hr_buffer *text) {
+    const char *each = strstr(step, for_each_journal);
+    hr_buffer_add(text, step, each == NULL ? strlen(step) : (size_t)(each - step));
+    hr_buffer_print(text, ";");
+    if (each == NULL) {
+        return HR_OK;
+    }
+    sqlite3_stmt *feeds = hr_store_prepare(store, "SELECT id FROM feed WHERE kind = 'journal'");
+    int result = feeds == NULL ? sqlite3_errcode(store->db) : SQLITE_DONE;
+    while (feeds != NULL && (result = sqlite3_step(feeds)) == SQLITE_ROW) {
+        const char *from = each, *name = NULL;
+        for (; (name = strstr(from, journal_name)) != NULL; from = name + strlen(journal_name)) {
+            hr_buffer_add(text, from, (size_t)(name - from));
+            hr_buffer_print(text, "journal_%lld", (long long)sqlite3_column_int64(feeds, 0));
+        }
+        hr_buffer_print(text, "%s;", from);
+    }
+    sqlite3_finalize(feeds);
+    return hr_store_fault(store, result);
+}
 
 /* Takes the file to the newest schema, a transaction a step. */
 static hr_code migrate(hr_store *store, int64_t version) {
     hr_code code = HR_OK;
     for (int64_t i = version; code == HR_OK && i < store->options.step_count; i++) {
-        char *text = hr_format("BEGIN IMMEDIATE;%s;PRAGMA application_id=%d;"
-                               "PRAGMA user_version=%d;COMMIT;",
-                               store->options.steps[i], STORE_APPLICATION, (int)i + 1);
+        hr_buffer text = {0};
         int64_t pages = 0;
-        code = read_number(store, "PRAGMA page_count", &pages);
+        hr_buffer_print(&text, "BEGIN IMMEDIATE;");
+        code = add_step(store, store->options.steps[i], &text);
+        hr_buffer_print(&text, "PRAGMA application_id=%d;PRAGMA user_version=%d;COMMIT;",
+                        STORE_APPLICATION, (int)i + 1);
+        code = code == HR_OK ? read_number(store, "PRAGMA page_count", &pages) : code;
         hr_pages_grow(store->pages, (uint32_t)pages);
-        code = code == HR_OK ? hr_store_exec(store, text) : code;
+        code = code == HR_OK ? hr_store_exec(store, hr_buffer_text(&text)) : code;
         hr_pages_grow(store->pages, 0);
-        hr_free(text);
+        hr_buffer_fini(&text);
     }
     return code;
 }
@@ -220,8 +247,11 @@ static hr_code check_ends(hr_store *store, hr_error *err) {
     }
     for (size_t i = 0; code == HR_OK && i < store->feed_count; i++) {
         const store_feed *feed = &store->feeds[i];
-        char text[80];
-        snprintf(text, sizeof text, "SELECT coalesce(max(pos), 0) FROM journal_%u", feed->id);
+        char text[120];
+        snprintf(text, sizeof text,
+                 "SELECT coalesce(max(pos + more), 0) FROM journal_%u WHERE pos"
+                 " = (SELECT max(pos) FROM journal_%u)",
+                 feed->id, feed->id);
         code = feed->pull ? HR_OK : read_number(store, text, &last);
         if (code == HR_OK && !feed->pull && (uint64_t)last >= feed->next) {
             return hr_fail(err, HR_E_STORE_CORRUPT, 0,
@@ -498,7 +528,6 @@ void hr_store_free(hr_store *store) {
     }
     for (size_t i = 0; i < store->feed_count; i++) {
         sqlite3_finalize(store->feeds[i].insert);
-        sqlite3_finalize(store->feeds[i].insert_many);
         sqlite3_finalize(store->feeds[i].head);
         sqlite3_finalize(store->feeds[i].trim);
     }
@@ -515,6 +544,7 @@ void hr_store_free(hr_store *store) {
     pthread_cond_destroy(&store->job_done);
     pthread_cond_destroy(&store->wake);
     pthread_mutex_destroy(&store->mutex);
+    hr_buffer_fini(&store->row);
     hr_free(store->feeds);
     hr_free(store->cursors);
     hr_free(store->path);

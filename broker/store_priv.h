@@ -12,15 +12,14 @@
 #include <sqlite3.h>
 
 enum {
-    STORE_SCHEMA = 1,               /* PRAGMA user_version */
+    STORE_SCHEMA = 2,               /* PRAGMA user_version */
     STORE_APPLICATION = 0x48524365, /* PRAGMA application_id */
     STORE_PAGE_BYTES = 16384,       /* of a file that is made, unless the options say otherwise */
     STORE_GROUP_EVENTS = 4096,
-    STORE_INSERT_ROWS = 32, /* of one statement */
     STORE_GROUP_BYTES = 8 << 20,
     STORE_WAL_BYTES = 64 << 20,
     STORE_WAL_BYTES_LEAST = 512 << 10,
-    STORE_TRIM_ROWS = 1024,      /* history rows deleted at once, beside twice the appended ones */
+    STORE_TRIM_EVENTS = 1024,    /* of history, deleted at once, beside twice the appended ones */
     STORE_TRIM_BYTES = 16 << 20, /* and so much at most */
     STORE_TRIM_BYTES_FULL = 1 << 20, /* on a full disk, where deleting takes room too */
     STORE_READ_BYTES = 1 << 20,
@@ -42,7 +41,7 @@ typedef struct store_feed {
     uint64_t trim_from;   /* nothing is kept below it */
     int64_t oldest_at_ms; /* of the row at or above it; INT64_MIN: unknown */
     /* live as long as the store */
-    sqlite3_stmt *insert, *insert_many, *head, *trim;
+    sqlite3_stmt *insert, *head, *trim;
 } store_feed;
 
 /* How far a live function is on a feed. */
@@ -125,6 +124,7 @@ struct hr_store {
     store_cursor *cursors;
     size_t cursor_count;
     uint64_t seen_seq;
+    hr_buffer row; /* that is being written */
     int wal_frames;
     sqlite3_file *mark;        /* open since the first commit */
     char *mark_name;           /* lives as long as it */
@@ -227,6 +227,37 @@ void hr_wal_read_mark(hr_slice bytes, store_wal_mark *out);
 /* Closes the mark; is_over: deletes it, since the WAL goes. false: it may still be there. */
 bool hr_store_unmark(hr_store *store, bool is_over);
 
+/* store_pack.c */
+/* A row of a journal: one event, whose envelope is bytes; or many, in positions that follow each
+ * other, in a packed form with a sum each. */
+typedef struct store_row {
+    uint32_t feed, count;
+    uint64_t position, sum; /* of the first */
+    hr_slice bytes;         /* lent */
+    bool is_whole;          /* where its events lie is as it was written */
+} store_row;
+#define STORE_ROW_COLUMNS "pos, sum, more, at_ms, bytes" /* more: events but one */
+enum { PACK_POSITION, PACK_SUM, PACK_MORE, PACK_AT_MS, PACK_BYTES };
+/* How many events from there on one row takes: one, or as many as fit into so many bytes. */
+uint32_t hr_pack_fit(const hr_batch *batch, uint32_t from, size_t room);
+/* What the row of so many events is; out->bytes lie in the batch or the buffer. */
+void hr_pack_write(const hr_batch *batch, uint32_t from, uint32_t count, hr_buffer *buffer,
+                   store_row *out);
+/* From a statement with STORE_ROW_COLUMNS; lent until step or reset. */
+void hr_pack_read(uint32_t feed, sqlite3_stmt *row, store_row *out);
+/* Says anew whether it is whole. */
+void hr_pack_check(store_row *row);
+/* Turns flipped bits back where a sum tells which they were, in a copy. Returns how many. */
+uint32_t hr_pack_mend(store_row *row, hr_buffer *buffer);
+/* The rows from that on which holds a position, or from the first above it, ascending; columns are
+ * in terms of the table's, ?1 is the position. NULL: it cannot be prepared. */
+sqlite3_stmt *hr_store_rows_from(hr_store *store, const char *columns, uint32_t feed,
+                                 uint64_t from);
+/* How many events a journal has at a position and above it. */
+hr_code hr_store_count_events(hr_store *store, uint32_t feed, uint64_t from, uint64_t *out);
+/* An event of a row that is whole. false: it is not what was stored. */
+bool hr_pack_event(const store_row *row, uint32_t index, hr_slice *out);
+
 /* store_names.c */
 hr_code hr_store_make_journal(hr_store *store, uint32_t feed);
 
@@ -297,9 +328,9 @@ bool hr_store_make_ballast(hr_store *store);
 void hr_store_give_ballast(hr_store *store);
 /* While the intake is closed: gives room back, opens it again. */
 void hr_store_try_reopen(hr_store *store);
-/* Deletes history within a transaction, as if so many bytes were there already, and at most so many
- * rows of a feed; *rows becomes what is left of that. */
-hr_code hr_store_trim(hr_store *store, uint64_t incoming, size_t *rows);
+/* Deletes history within a transaction, as if so many bytes were there already, and of a feed about
+ * so many events at most; *events becomes what is left of that. */
+hr_code hr_store_trim(hr_store *store, uint64_t incoming, size_t *events);
 /* Deletes history in a transaction of its own. true: there is more. */
 bool hr_store_trim_idle(hr_store *store);
 /* Moves the WAL into the file. */

@@ -31,40 +31,24 @@ static bool add_event(hr_read *read, hr_builder *builder, uint64_t position, boo
     return true;
 }
 
-/* The first row at or above from; UINT64_MAX: none that can be read. */
-static uint64_t probe(hr_store *store, uint32_t feed, uint64_t from) {
-    uint64_t found = UINT64_MAX;
-    sqlite3_stmt *row =
-        hr_store_prepare(store, "SELECT pos, bytes FROM journal_%u WHERE pos >= ?1 LIMIT 1", feed);
-    hr_store_bind_u64(row, 1, from);
-    if (row != NULL && sqlite3_step(row) == SQLITE_ROW) {
-        found = hr_store_column_u64(row, 0);
-    }
-    sqlite3_finalize(row);
-    return found;
-}
-
-/* A damaged page: looks for the next row behind it that can be read. Returns where that is, the
- * feed's end when there is none. */
-static uint64_t find_end(hr_store *store, uint32_t feed_id, uint64_t from) {
-    const store_feed *feed = hr_store_feed(store, feed_id);
-    uint64_t found = UINT64_MAX, bad = from, good = from;
-    for (uint64_t step = 1; found == UINT64_MAX && good < feed->next; step *= 2) {
-        bad = good;
-        good = from + step;
-        found = probe(store, feed->id, good);
-    }
-    while (found != UINT64_MAX && bad + 1 < good) { /* back to the first good one */
-        uint64_t middle = bad + (good - bad) / 2;
-        uint64_t at = probe(store, feed->id, middle);
-        if (at == UINT64_MAX) {
-            bad = middle;
-        } else {
-            good = middle;
-            found = at;
+/* A damaged page: where the next row behind from is that can be read. Others may be damaged as
+ * well: each position is tried, so that no row between them is given up. The feed's end when there
+ * is none; no further than one read can list. */
+static uint64_t find_end(hr_store *store, const store_feed *feed, uint64_t from) {
+    sqlite3_stmt *row = hr_store_prepare(
+        store, "SELECT pos, bytes FROM journal_%u WHERE pos >= ?1 LIMIT 1", feed->id);
+    uint64_t end = from + 1;
+    for (bool is_found = false; row != NULL && !is_found && end < feed->next;) {
+        hr_store_bind_u64(row, 1, end);
+        is_found = sqlite3_step(row) == SQLITE_ROW;
+        end = is_found ? hr_store_column_u64(row, 0) : end + 1;
+        sqlite3_reset(row);
+        if (end - from >= STORE_CORRUPT_MAX) {
+            break;
         }
     }
-    return found < feed->next ? found : feed->next;
+    sqlite3_finalize(row);
+    return end < feed->next ? end : feed->next;
 }
 
 static void add_gap(hr_read *read, uint64_t from, uint64_t end) {
@@ -73,68 +57,91 @@ static void add_gap(hr_read *read, uint64_t from, uint64_t end) {
     }
 }
 
+/* Adds the events of a row from *from on. false: the batch is full. */
+static bool add_row(hr_read *read, hr_builder *builder, const store_row *row, uint64_t most,
+                    uint32_t max, uint64_t *from) {
+    uint64_t skipped = *from > row->position ? *from - row->position : 0;
+    for (uint64_t i = skipped; i < row->count; i++) {
+        hr_slice bytes;
+        bool is_whole = hr_pack_event(row, (uint32_t)i, &bytes);
+        bool is_full = builder->count >= max || read->corrupt_count >= STORE_CORRUPT_MAX ||
+                       (builder->count > 0 && builder->bytes.size + bytes.size > most);
+        if (is_full || !add_event(read, builder, row->position + i, is_whole, bytes)) {
+            return false;
+        }
+        *from = row->position + i + 1;
+    }
+    return true;
+}
+
 /* Reads on from *from until the batch is full. */
 static int read_rows(hr_store *store, hr_read *read, hr_builder *builder, uint64_t *from,
                      int64_t *at_ms) {
     uint64_t most = read->max_bytes == 0 ? STORE_READ_BYTES : read->max_bytes;
     uint32_t max = read->max == 0 || read->max > HR_BATCH_MAX ? HR_BATCH_MAX : read->max;
-    sqlite3_stmt *rows = hr_store_prepare(
-        store, "SELECT pos, sum, at_ms, bytes FROM journal_%u WHERE pos >= ?1 ORDER BY pos",
-        read->feed);
-    hr_store_bind_u64(rows, 1, *from);
+    sqlite3_stmt *rows = hr_store_rows_from(store, STORE_ROW_COLUMNS, read->feed, *from);
     int result = rows == NULL ? sqlite3_errcode(store->db) : SQLITE_ROW;
-    while (rows != NULL && (result = sqlite3_step(rows)) == SQLITE_ROW) {
-        hr_slice bytes = hr_store_column(rows, 3);
-        uint64_t position = hr_store_column_u64(rows, 0);
+    bool is_full = false;
+    while (rows != NULL && !is_full && (result = sqlite3_step(rows)) == SQLITE_ROW) {
+        store_row row;
+        hr_pack_read(read->feed, rows, &row);
         int why = sqlite3_errcode(store->db);
-        if (bytes.size == 0 && why != SQLITE_ROW) { /* an overflow page that cannot be read */
+        if (row.bytes.size == 0 && why != SQLITE_ROW) { /* an overflow page that cannot be read */
             result = why == SQLITE_OK || why == SQLITE_DONE ? SQLITE_CORRUPT : why;
             break;
         }
-        bool is_full =
-            builder->count >= max ||
-            (builder->count > 0 && builder->bytes.size + bytes.size > most) ||
-            read->corrupt_count >= STORE_CORRUPT_MAX ||
-            !add_event(read, builder, position,
-                       hr_store_is_whole(read->feed, position, bytes, hr_store_column_u64(rows, 1)),
-                       bytes);
-        if (is_full) {
+        if (!row.is_whole) {
+            result = SQLITE_CORRUPT;
             break;
         }
-        *at_ms = *at_ms == 0 ? sqlite3_column_int64(rows, 2) : *at_ms;
-        *from = position + 1;
+        int64_t row_at_ms = sqlite3_column_int64(rows, PACK_AT_MS);
+        is_full = !add_row(read, builder, &row, most, max, from);
+        *at_ms = *at_ms == 0 && builder->count > 0 ? row_at_ms : *at_ms;
     }
     sqlite3_finalize(rows);
     return result;
 }
 
-/* What stands on damaged pages from *from to end: rows that are whole, each by its own sum; all
+/* The events of a row that lie from *from to end and are whole; those between are listed as
+ * corrupt. false: the batch is full. */
+static bool add_whole(hr_read *read, hr_builder *builder, const store_row *row, uint64_t *from,
+                      uint64_t end) {
+    for (uint32_t i = 0; row->is_whole && i < row->count; i++) {
+        uint64_t position = row->position + i;
+        hr_slice bytes;
+        if (position < *from || position >= end || !hr_pack_event(row, i, &bytes)) {
+            continue;
+        }
+        if (builder->count > 0 &&
+            (builder->count >= HR_BATCH_MAX || read->corrupt_count >= STORE_CORRUPT_MAX ||
+             builder->bytes.size + bytes.size > STORE_READ_BYTES)) {
+            return false;
+        }
+        add_gap(read, *from, position);
+        *from = position;
+        if (!add_event(read, builder, position, true, bytes)) {
+            return false;
+        }
+        *from = position + 1;
+    }
+    return true;
+}
+
+/* What stands on damaged pages from *from to end: events that are whole, each by its own sum; all
  * others are listed as corrupt. false: the batch is full. */
 static bool read_damaged(hr_store *store, hr_read *read, hr_builder *builder, uint64_t *from,
                          uint64_t end) {
     bool is_full = false;
     uint64_t most = end - *from, begun = *from;
     hr_pages_forgive(store->pages, store->db, true);
-    sqlite3_stmt *rows = hr_store_prepare(
-        store, "SELECT pos, sum, bytes FROM journal_%u WHERE pos >= ?1 ORDER BY pos", read->feed);
-    hr_store_bind_u64(rows, 1, *from);
-    for (uint64_t i = 0; rows != NULL && i < most && !is_full; i++) {
+    sqlite3_stmt *rows = hr_store_rows_from(store, STORE_ROW_COLUMNS, read->feed, *from);
+    for (uint64_t i = 0; rows != NULL && i <= most && !is_full; i++) {
         if (sqlite3_step(rows) != SQLITE_ROW) {
             break;
         }
-        uint64_t position = hr_store_column_u64(rows, 0);
-        hr_slice bytes = hr_store_column(rows, 2);
-        if (position >= *from && position < end &&
-            hr_store_is_whole(read->feed, position, bytes, hr_store_column_u64(rows, 1))) {
-            is_full = builder->count >= HR_BATCH_MAX || read->corrupt_count >= STORE_CORRUPT_MAX ||
-                      builder->bytes.size + bytes.size > STORE_READ_BYTES;
-            is_full = is_full && builder->count > 0;
-            if (!is_full) {
-                add_gap(read, *from, position);
-                is_full = !add_event(read, builder, position, true, bytes);
-                *from = is_full ? position : position + 1;
-            }
-        }
+        store_row row;
+        hr_pack_read(read->feed, rows, &row);
+        is_full = !add_whole(read, builder, &row, from, end);
     }
     sqlite3_finalize(rows);
     hr_pages_forgive(store->pages, store->db, false);
@@ -161,7 +168,7 @@ static void read_journal(hr_store *store, hr_read *read) {
     int64_t at_ms = 0;
     int result = read_rows(store, read, &builder, &from, &at_ms);
     while (hr_store_fault(store, result) == HR_E_STORE_CORRUPT) {
-        uint64_t end = find_end(store, read->feed, from);
+        uint64_t end = find_end(store, feed, from);
         bool goes_on = read_damaged(store, read, &builder, &from, end) &&
                        read->corrupt_count < STORE_CORRUPT_MAX;
         result = goes_on && from >= feed->next ? SQLITE_DONE : SQLITE_ROW;

@@ -19,14 +19,22 @@ typedef struct recovery {
     struct store_pages *pages;
     sqlite3 *from;
     hr_store *to;
-    const char *table;
-    uint32_t journal; /* the feed whose journal is copied, 0: another table */
-    uint64_t saved, unproven, dropped, bad_bytes;
+    const char *table, *columns;
+    uint32_t journal;     /* the feed whose journal is copied, 0: another table */
+    bool has_rows_of_one; /* schema 1: a row of a journal is an event */
+    store_row events;     /* of its row that is looked at */
+    hr_buffer mended;     /* the bytes of that, when a bit of them was wrong */
+    uint64_t saved, unproven, dropped, bad_bytes, turned;
     bool is_lenient;
 } recovery;
 
 /* What is to be done with a row. */
-typedef enum verdict { ROW_TAKE, ROW_DROP } verdict;
+typedef enum verdict {
+    ROW_TAKE,
+    ROW_DROP,
+    ROW_SPLIT,  /* of a journal: only those of its events that are whole, each in a row */
+    ROW_DAMAGED /* where it stands nothing is to be trusted */
+} verdict;
 typedef verdict (*judge)(recovery *r, sqlite3_stmt *row);
 
 static void __attribute__((format(printf, 3, 4)))
@@ -78,21 +86,45 @@ static sqlite3_stmt *insert_like(recovery *r, sqlite3_stmt *row) {
     return insert;
 }
 
+static hr_code run_insert(recovery *r, sqlite3_stmt *insert, uint64_t count) {
+    int before = sqlite3_total_changes(r->to->db);
+    hr_code code = hr_store_run(r->to, insert);
+    if (code == HR_E_INVALID) { /* a row that the table cannot hold */
+        r->dropped += count;
+        return HR_OK;
+    }
+    bool is_new = code == HR_OK && sqlite3_total_changes(r->to->db) != before;
+    uint64_t saved = r->saved;
+    r->saved += is_new ? count : 0;
+    r->unproven += is_new && r->is_lenient ? count : 0;
+    if (code == HR_OK && r->saved / ROWS_AT_ONCE != saved / ROWS_AT_ONCE) {
+        code = hr_store_exec(r->to, "COMMIT;BEGIN");
+    }
+    return code;
+}
+
 static hr_code put_row(recovery *r, sqlite3_stmt *insert, sqlite3_stmt *row) {
     for (int i = 0; i < sqlite3_column_count(row); i++) {
         sqlite3_bind_value(insert, i + 1, sqlite3_column_value(row, i));
     }
-    int before = sqlite3_total_changes(r->to->db);
-    hr_code code = hr_store_run(r->to, insert);
-    if (code == HR_E_INVALID) { /* a row that the table cannot hold */
-        r->dropped++;
-        return HR_OK;
-    }
-    bool is_new = code == HR_OK && sqlite3_total_changes(r->to->db) != before;
-    r->saved += is_new ? 1 : 0;
-    r->unproven += is_new && r->is_lenient ? 1 : 0;
-    if (code == HR_OK && r->saved % ROWS_AT_ONCE == ROWS_AT_ONCE - 1) {
-        code = hr_store_exec(r->to, "COMMIT;BEGIN");
+    return run_insert(r, insert, r->journal == 0 ? 1 : r->events.count);
+}
+
+static hr_code put_events(recovery *r, sqlite3_stmt *insert, sqlite3_stmt *row) {
+    hr_code code = HR_OK;
+    hr_slice bytes;
+    for (uint32_t i = 0; code == HR_OK && i < r->events.count; i++) {
+        if (!hr_pack_event(&r->events, i, &bytes)) {
+            r->dropped++;
+            continue;
+        }
+        uint64_t position = r->events.position + i;
+        hr_store_bind_u64(insert, PACK_POSITION + 1, position);
+        hr_store_bind_u64(insert, PACK_SUM + 1, hr_store_sum(r->journal, position, bytes));
+        sqlite3_bind_int64(insert, PACK_MORE + 1, 0);
+        sqlite3_bind_value(insert, PACK_AT_MS + 1, sqlite3_column_value(row, PACK_AT_MS));
+        hr_store_bind(insert, PACK_BYTES + 1, bytes);
+        code = run_insert(r, insert, 1);
     }
     return code;
 }
@@ -103,10 +135,10 @@ static hr_code put_row(recovery *r, sqlite3_stmt *insert, sqlite3_stmt *row) {
 static int copy_rows(recovery *r, const char *key, int64_t *after, judge is_right, hr_code *code) {
     char text[160];
     snprintf(text, sizeof text,
-             key == NULL ? "SELECT * FROM %s"
-                         : "SELECT * FROM %s WHERE %s >= ?1"
+             key == NULL ? "SELECT %s FROM %s"
+                         : "SELECT %s FROM %s WHERE %s >= ?1"
                            " ORDER BY %s",
-             r->table, key, key);
+             r->columns, r->table, key, key);
     sqlite3_stmt *rows = NULL, *insert = NULL;
     int result = sqlite3_prepare_v2(r->from, text, -1, &rows, NULL);
     sqlite3_bind_int64(rows, 1, *after == INT64_MAX ? INT64_MAX : *after + 1);
@@ -119,15 +151,14 @@ static int copy_rows(recovery *r, const char *key, int64_t *after, judge is_righ
         }
         insert = insert == NULL ? insert_like(r, rows) : insert;
         verdict is = is_right == NULL ? ROW_TAKE : is_right(r, rows);
-        if (sqlite3_errcode(r->from) == SQLITE_CORRUPT && !r->is_lenient) {
-            result = SQLITE_CORRUPT; /* pages behind the row */
+        if ((sqlite3_errcode(r->from) == SQLITE_CORRUPT && !r->is_lenient) || is == ROW_DAMAGED) {
+            result = SQLITE_CORRUPT; /* pages behind the row, or what it says of itself */
             break;
         }
-        if (is == ROW_TAKE) {
-            *code = put_row(r, insert, rows);
-        } else {
-            r->dropped++;
-        }
+        r->dropped += is == ROW_DROP ? 1 : 0;
+        *code = is == ROW_TAKE    ? put_row(r, insert, rows)
+                : is == ROW_SPLIT ? put_events(r, insert, rows)
+                                  : HR_OK;
         *after = key == NULL ? *after : at;
     }
     sqlite3_finalize(rows);
@@ -174,7 +205,7 @@ static hr_code copy_table(recovery *r, const char *table, const char *key, judge
     int64_t after = -1;
     hr_code code = HR_OK;
     r->table = table;
-    r->saved = r->unproven = r->dropped = r->bad_bytes = 0;
+    r->saved = r->unproven = r->dropped = r->bad_bytes = r->turned = 0;
     r->is_lenient = false;
     code = hr_store_exec(r->to, "BEGIN");
     int result = copy_rows(r, key, &after, is_right, &code);
@@ -195,6 +226,10 @@ static hr_code copy_table(recovery *r, const char *table, const char *key, judge
             hr_pages_damaged(r->pages), (unsigned long long)r->unproven,
             result == SQLITE_DONE ? "" : ", others could not be read");
     }
+    if (r->turned > 0) {
+        say(r, false, "%s: a flipped bit was turned back in %llu places", table,
+            (unsigned long long)r->turned);
+    }
     if (r->dropped > 0) {
         say(r, true, "%s: %llu rows are not what was stored and were left out", table,
             (unsigned long long)r->dropped);
@@ -207,14 +242,31 @@ static hr_code copy_table(recovery *r, const char *table, const char *key, judge
     return code;
 }
 
+static uint64_t count_bad(const store_row *row) {
+    uint64_t bad = 0;
+    hr_slice bytes;
+    for (uint32_t i = 0; i < row->count; i++) {
+        bad += hr_pack_event(row, i, &bytes) ? 0 : 1;
+    }
+    return bad;
+}
+
 static verdict judge_journal(recovery *r, sqlite3_stmt *row) {
-    hr_slice bytes = hr_store_column(row, column_of(row, "bytes"));
-    if (hr_store_is_whole(r->journal, hr_store_column_u64(row, column_of(row, "pos")), bytes,
-                          hr_store_column_u64(row, column_of(row, "sum")))) {
+    hr_pack_read(r->journal, row, &r->events);
+    if (r->events.is_whole && count_bad(&r->events) == 0) {
         return ROW_TAKE;
     }
-    r->bad_bytes += r->is_lenient ? 0 : 1;
-    return r->is_lenient ? ROW_DROP : ROW_TAKE;
+    uint32_t turned = hr_pack_mend(&r->events, &r->mended);
+    if (!r->events.is_whole) {
+        return r->is_lenient ? ROW_DROP : ROW_DAMAGED;
+    }
+    r->turned += turned;
+    uint64_t bad = count_bad(&r->events);
+    if (bad == 0 || r->is_lenient) {
+        return ROW_SPLIT;
+    }
+    r->bad_bytes += bad;
+    return ROW_TAKE;
 }
 
 /* Of a function and a feed that there are? */
@@ -253,7 +305,7 @@ static int64_t of_journal(const recovery *r, const place *p, const char *what) {
 
 /* The feed's own row: what the journal has, where that is more. */
 static hr_code mend_feed(recovery *r, place *p) {
-    int64_t last = of_journal(r, p, "max(pos)");
+    int64_t last = of_journal(r, p, "max(pos + more)");
     p->next = number(r->to->db,
                      "SELECT low FROM checkpoint WHERE shard = 0 AND function = 0"
                      " AND feed = ?1",
@@ -277,16 +329,17 @@ static hr_code distrust(recovery *r, place *p) {
     char text[500];
     int64_t first = of_journal(r, p, "min(pos)");
     p->low = first == 0 ? p->next : first;
-    snprintf(text, sizeof text,
-             "UPDATE checkpoint SET low = %lld, settled = NULL, settled_count = 0"
-             " WHERE shard = 0 AND function = %lld AND feed = %lld;"
-             "DELETE FROM parked WHERE function = %lld AND feed = %lld AND pos IN"
-             " (SELECT pos FROM %s)",
-             (long long)p->low, (long long)p->function, (long long)p->feed, (long long)p->function,
-             (long long)p->feed, p->journal);
+    snprintf(
+        text, sizeof text,
+        "UPDATE checkpoint SET low = %lld, settled = NULL, settled_count = 0"
+        " WHERE shard = 0 AND function = %lld AND feed = %lld;"
+        "DELETE FROM parked WHERE function = %lld AND feed = %lld AND pos <="
+        " (SELECT j.pos + more FROM %s j WHERE j.pos <= parked.pos ORDER BY j.pos DESC LIMIT 1)",
+        (long long)p->low, (long long)p->function, (long long)p->feed, (long long)p->function,
+        (long long)p->feed, p->journal);
     say(r, true,
         "the checkpoint of function %lld on feed %lld is damaged: %lld events come once more",
-        (long long)p->function, (long long)p->feed, (long long)of_journal(r, p, "count(*)"));
+        (long long)p->function, (long long)p->feed, (long long)of_journal(r, p, "sum(more + 1)"));
     return hr_store_exec(r->to, text);
 }
 
@@ -307,7 +360,7 @@ static int64_t missing(const recovery *r, const place *p, int64_t *base, int64_t
         hr_store_counters_read(hr_store_column(row, 0), &c);
         *settled = sqlite3_column_int64(row, 2);
         *base = sqlite3_column_int64(row, 3);
-        int64_t rows = of_journal(r, p, "sum(pos >= ?1)") - *settled;
+        int64_t rows = of_journal(r, p, "sum(max(pos + more + 1 - max(pos, ?1), 0))") - *settled;
         int64_t parked =
             number(r->to->db, "SELECT count(*) FROM parked WHERE function = ?1 AND feed = ?2",
                    p->function, p->feed);
@@ -333,13 +386,15 @@ static hr_code balance(recovery *r, const place *p) {
     char text[400];
     hr_code code = HR_OK;
     if (settled > 0) { /* some of it may be gone as well: all above low comes once more */
-        snprintf(text, sizeof text,
-                 "UPDATE checkpoint SET settled = NULL, settled_count = 0 WHERE shard = 0"
-                 " AND function = %lld AND feed = %lld;"
-                 "DELETE FROM parked WHERE function = %lld AND feed = %lld AND pos >= %lld"
-                 " AND pos IN (SELECT pos FROM %s)",
-                 (long long)p->function, (long long)p->feed, (long long)p->function,
-                 (long long)p->feed, (long long)p->low, p->journal);
+        snprintf(
+            text, sizeof text,
+            "UPDATE checkpoint SET settled = NULL, settled_count = 0 WHERE shard = 0"
+            " AND function = %lld AND feed = %lld;"
+            "DELETE FROM parked WHERE function = %lld AND feed = %lld AND pos >= %lld AND pos <="
+            " (SELECT j.pos + more FROM %s j WHERE j.pos <= parked.pos"
+            " ORDER BY j.pos DESC LIMIT 1)",
+            (long long)p->function, (long long)p->feed, (long long)p->function, (long long)p->feed,
+            (long long)p->low, p->journal);
         code = hr_store_exec(r->to, text);
         lost = missing(r, p, &base, &settled);
     }
@@ -451,8 +506,10 @@ static hr_code copy_journal(recovery *r, int64_t feed, bool is_there) {
     hr_code code = hr_store_exec(r->to, text);
     code = code == HR_OK ? hr_store_make_journal(r->to, (uint32_t)feed) : code;
     r->journal = (uint32_t)feed;
+    r->columns = r->has_rows_of_one ? "pos, sum, 0 AS more, at_ms, bytes" : STORE_ROW_COLUMNS;
     code = code == HR_OK && is_there ? copy_table(r, name, "pos", judge_journal) : code;
     r->journal = 0;
+    r->columns = "*";
     return code;
 }
 
@@ -559,6 +616,7 @@ static hr_code read_image(recovery *r, const char *path, const char *from, hr_er
         }
     }
     int64_t version = number(r->from, "PRAGMA user_version", 0, 0);
+    r->has_rows_of_one = version == 1;
     if (version > STORE_SCHEMA) {
         return hr_fail(err, HR_E_STORE_NEWER, 0,
                        "'%s/headrace.db' has schema %lld, this headrace knows up to %d", from,
@@ -590,7 +648,7 @@ static hr_code open_to(const char *to, hr_store **out, hr_error *err) {
 }
 
 hr_code hr_store_recover(const char *from, const char *to, const hr_recovery *told, hr_error *err) {
-    recovery r = {.told = told};
+    recovery r = {.told = told, .columns = "*"};
     char *names[] = {hr_format("%s/headrace.db", from), hr_format("%s/headrace.db-wal", from),
                      hr_format("%s/headrace.db-mark", from), hr_format("%s/recover.tmp", to)};
     store_image_files files = {names[0], names[1], names[2], names[3]};
@@ -612,6 +670,7 @@ hr_code hr_store_recover(const char *from, const char *to, const hr_recovery *to
     if (code == HR_OK && hr_store_sync_folders(r.to) != HR_OK) {
         code = hr_store_fail(r.to, HR_E_STORE_IO, err, "write");
     }
+    hr_buffer_fini(&r.mended);
     sqlite3_close(r.from);
     hr_pages_free(r.pages);
     unlink(names[3]);

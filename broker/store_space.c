@@ -191,8 +191,8 @@ static bool is_due(const hr_store *store, const store_feed *feed, int64_t now_ms
     return is_old || total > store->options.journal_max_bytes;
 }
 
-/* Deletes the oldest history of one feed. */
-static hr_code trim_feed(hr_store *store, store_feed *feed, size_t rows, uint64_t *total,
+/* Deletes the oldest history of one feed, by rows: one that holds an unsettled event too stays. */
+static hr_code trim_feed(hr_store *store, store_feed *feed, size_t most, uint64_t *total,
                          size_t *out_deleted) {
     uint64_t end = history_end(store, feed), gone = 0, last = 0;
     int64_t edge = store->options.journal_keep_ms < 0
@@ -200,28 +200,31 @@ static hr_code trim_feed(hr_store *store, store_feed *feed, size_t rows, uint64_
                        : hr_store_real_us(store) / 1000 - store->options.journal_keep_ms;
     uint64_t bytes = store->is_intake_open ? STORE_TRIM_BYTES : STORE_TRIM_BYTES_FULL;
     feed->trim_from = end;
-    feed->oldest_at_ms = INT64_MAX;
+    feed->oldest_at_ms = INT64_MIN;
     if (feed->head == NULL) {
-        feed->head = hr_store_prepare(
-            store, "SELECT pos, length(bytes), at_ms FROM journal_%u WHERE pos < ?1 ORDER BY pos",
-            feed->id);
+        feed->head = hr_store_prepare(store,
+                                      "SELECT pos, length(bytes), at_ms, more FROM journal_%u"
+                                      " WHERE pos < ?1 ORDER BY pos",
+                                      feed->id);
     }
     sqlite3_stmt *head = feed->head;
     hr_store_bind_u64(head, 1, end);
     int result = head == NULL ? sqlite3_errcode(store->db) : SQLITE_ROW;
-    for (size_t i = 0; head != NULL && (result = sqlite3_step(head)) == SQLITE_ROW; i++) {
+    while (head != NULL && (result = sqlite3_step(head)) == SQLITE_ROW) {
+        uint64_t position = hr_store_column_u64(head, 0), more = hr_store_column_u64(head, 3);
         int64_t at_ms = sqlite3_column_int64(head, 2);
         bool is_kept = store->is_intake_open && at_ms >= edge &&
                        *total - gone <= store->options.journal_max_bytes;
-        if (i >= rows || gone >= bytes || is_kept) {
-            feed->trim_from = hr_store_column_u64(head, 0);
+        bool is_open = position + more >= end;
+        if (*out_deleted >= most || gone >= bytes || is_kept || is_open) {
+            feed->trim_from = is_open ? end : position;
             feed->oldest_at_ms = at_ms;
             result = SQLITE_DONE;
             break;
         }
-        last = hr_store_column_u64(head, 0);
+        last = position;
         gone += hr_store_column_u64(head, 1);
-        (*out_deleted)++;
+        *out_deleted += more + 1;
     }
     hr_code code = hr_store_fault(store, result);
     sqlite3_reset(head);
@@ -256,10 +259,10 @@ static hr_code trim_dead(hr_store *store, int64_t now_ms) {
     return code;
 }
 
-hr_code hr_store_trim(hr_store *store, uint64_t incoming, size_t *rows) {
+hr_code hr_store_trim(hr_store *store, uint64_t incoming, size_t *events) {
     int64_t now_ms = hr_store_real_us(store) / 1000;
     uint64_t total = journal_bytes(store) + incoming;
-    size_t most = *rows;
+    size_t most = *events;
     store->trims_more = false;
     for (size_t i = 0; i < store->feed_count; i++) {
         store_feed *feed = &store->feeds[i];
@@ -268,7 +271,7 @@ hr_code hr_store_trim(hr_store *store, uint64_t incoming, size_t *rows) {
             continue;
         }
         hr_code code = trim_feed(store, feed, most, &total, &deleted);
-        *rows -= deleted < *rows ? deleted : *rows;
+        *events -= deleted < *events ? deleted : *events;
         if (code == HR_E_STORE_CORRUPT || code == HR_E_INVALID) {
             hr_log(HR_LOG_ERROR, "store", "the history of feed %u cannot be deleted: %s", feed->id,
                    sqlite3_errmsg(store->db));
@@ -291,10 +294,10 @@ bool hr_store_trim_idle(hr_store *store) {
     if (!due || store->has_failed) {
         return false;
     }
-    size_t rows = STORE_TRIM_ROWS;
+    size_t events = STORE_TRIM_EVENTS;
     hr_code code = hr_store_run(store, hr_store_sql(store, SQL_BEGIN));
     if (code == HR_OK) {
-        code = hr_store_trim(store, 0, &rows);
+        code = hr_store_trim(store, 0, &events);
     }
     if (code == HR_OK) {
         code = trim_dead(store, now_ms);

@@ -11,6 +11,8 @@
 #include "core/log.h"
 #include "core/memory.h"
 
+#include <stdio.h>
+
 void hr_store_fail_stop(hr_store *store, const char *what) {
     if (!store->has_failed) {
         bool is_damaged = (sqlite3_errcode(store->db) & 0xff) == SQLITE_CORRUPT;
@@ -52,51 +54,47 @@ static hr_code check_unit(hr_store *store, const hr_unit *unit) {
     return HR_OK;
 }
 
-/* The feed's statement for so many rows at once. One statement of many rows costs about half of
- * many of one. OR FAIL: a group that fails is rolled back whole, so that no statement journal is
- * needed. */
-static sqlite3_stmt *insert_of(hr_store *store, store_feed *feed, uint32_t rows) {
-    sqlite3_stmt **insert = rows == 1 ? &feed->insert : &feed->insert_many;
-    if (*insert == NULL) {
-        hr_buffer text = {0};
-        hr_buffer_print(&text, "INSERT OR FAIL INTO journal_%u (pos, sum, at_ms, bytes) VALUES",
-                        feed->id);
-        for (uint32_t i = 0; i < rows; i++) {
-            hr_buffer_print(&text, "%s(?%u, ?%u, ?1, ?%u)", i == 0 ? " " : ", ", 3 * i + 2,
-                            3 * i + 3, 3 * i + 4);
-        }
-        hr_store_fault(store,
-                       sqlite3_prepare_v3(store->db, (const char *)text.bytes, (int)text.size,
-                                          SQLITE_PREPARE_PERSISTENT, insert, NULL));
-        hr_buffer_fini(&text);
+/* OR FAIL: a group that fails is rolled back whole, so that no statement journal is needed. */
+static sqlite3_stmt *insert_of(hr_store *store, store_feed *feed) {
+    if (feed->insert == NULL) {
+        char text[120];
+        int size = snprintf(text, sizeof text,
+                            "INSERT OR FAIL INTO journal_%u (" STORE_ROW_COLUMNS ")"
+                            " VALUES (?1, ?2, ?3, ?4, ?5)",
+                            feed->id);
+        hr_store_fault(store, sqlite3_prepare_v3(store->db, text, size, SQLITE_PREPARE_PERSISTENT,
+                                                 &feed->insert, NULL));
     }
-    return *insert;
+    return feed->insert;
 }
 
+/* Bytes of a row that fills a page and needs no second one. */
+static size_t row_room(const hr_store *store) {
+    enum { NOT_LOCAL = 35, COLUMNS = 32 }; /* SQLite's file format, 1.6; what stands beside bytes */
+    return store->options.page_bytes - STORE_PAGE_SUM - NOT_LOCAL - COLUMNS;
+}
+
+/* As many events to a row as fit into a page: the insert, and later the delete, are of a row. */
 static hr_code write_events(hr_store *store, const hr_batch *batch, int64_t now_ms) {
     store_feed *feed = hr_store_feed(store, batch->feed);
-    uint32_t rows = 0;
-    for (uint32_t i = 0; i < batch->count; i += rows) {
-        rows = batch->count - i >= STORE_INSERT_ROWS ? STORE_INSERT_ROWS : 1;
-        sqlite3_stmt *insert = insert_of(store, feed, rows);
-        sqlite3_bind_int64(insert, 1, now_ms);
-        for (uint32_t k = 0; k < rows; k++) {
-            hr_slice envelope = hr_batch_envelope(batch, i + k);
-            uint64_t position = batch->position[i + k];
-            if (position < feed->next) {
-                return HR_E_INVALID;
-            }
-            int at = 3 * (int)k + 2;
-            hr_store_bind_u64(insert, at, position);
-            hr_store_bind_u64(insert, at + 1, hr_store_sum(feed->id, position, envelope));
-            sqlite3_bind_blob64(insert, at + 2, envelope.bytes, envelope.size, SQLITE_STATIC);
-            feed->next = position + 1;
-            feed->bytes += envelope.size;
+    sqlite3_stmt *insert = insert_of(store, feed);
+    store_row row;
+    for (uint32_t i = 0; i < batch->count; i += row.count) {
+        if (batch->position[i] < feed->next) {
+            return HR_E_INVALID;
         }
+        hr_pack_write(batch, i, hr_pack_fit(batch, i, row_room(store)), &store->row, &row);
+        hr_store_bind_u64(insert, PACK_POSITION + 1, row.position);
+        hr_store_bind_u64(insert, PACK_SUM + 1, row.sum);
+        sqlite3_bind_int64(insert, PACK_MORE + 1, row.count - 1);
+        sqlite3_bind_int64(insert, PACK_AT_MS + 1, now_ms);
+        sqlite3_bind_blob64(insert, PACK_BYTES + 1, row.bytes.bytes, row.bytes.size, SQLITE_STATIC);
         hr_code code = hr_store_run(store, insert);
         if (code != HR_OK) {
             return code;
         }
+        feed->next = row.position + row.count;
+        feed->bytes += row.bytes.size;
     }
     feed->base += batch->count;
     feed->counters.received += batch->count;
@@ -112,15 +110,10 @@ static hr_code first_base(hr_store *store, const hr_unit *unit, uint64_t *out) {
     if (feed->pull) {
         return HR_OK;
     }
-    sqlite3_stmt *count =
-        hr_store_prepare(store, "SELECT count(*) FROM journal_%u WHERE pos >= ?1", feed->id);
-    hr_store_bind_u64(count, 1, unit->low);
-    int result = count == NULL ? sqlite3_errcode(store->db) : sqlite3_step(count);
-    if (result == SQLITE_ROW) {
-        *out = feed->base - hr_store_column_u64(count, 0);
-    }
-    sqlite3_finalize(count);
-    return hr_store_fault(store, result);
+    uint64_t events = 0;
+    hr_code code = hr_store_count_events(store, feed->id, unit->low, &events);
+    *out = feed->base - events;
+    return code;
 }
 
 static hr_code write_checkpoint(hr_store *store, const hr_unit *unit) {
@@ -359,18 +352,19 @@ static hr_code write_carefully(hr_store *store, hr_unit *unit, int64_t now_ms) {
 /* Begins the group's transaction. History goes before its events come: they take the pages that are
  * free, and a page that is freed and filled in one transaction is written once. Not in one that is
  * careful: the numbers of feeds go back with a bad unit. */
-static hr_code begin_group(hr_store *store, const hr_unit *units, bool careful, size_t *out_rows) {
+static hr_code begin_group(hr_store *store, const hr_unit *units, bool careful,
+                           size_t *out_events) {
     uint64_t bytes = 0;
-    *out_rows = STORE_TRIM_ROWS / 16;
+    *out_events = STORE_TRIM_EVENTS / 16;
     for (const hr_unit *unit = units; unit != NULL; unit = unit->next) {
         for (size_t i = 0; unit->result == HR_OK && i < unit->append_count; i++) {
-            *out_rows += (size_t)2 * unit->appends[i]->count;
+            *out_events += (size_t)2 * unit->appends[i]->count;
             bytes += unit->appends[i]->size;
         }
     }
     hr_code code = hr_store_run(store, hr_store_sql(store, SQL_BEGIN));
     if (code == HR_OK && !careful) {
-        code = hr_store_trim(store, bytes, out_rows);
+        code = hr_store_trim(store, bytes, out_events);
     }
     bool is_over = code == HR_OK && sqlite3_get_autocommit(store->db) != 0; /* rolled back */
     return is_over ? HR_E_STORE_IO : code;
@@ -380,7 +374,7 @@ static hr_code begin_group(hr_store *store, const hr_unit *units, bool careful, 
  * result here. *out_bad: the code returned is the fault of one unit. */
 static hr_code try_group(hr_store *store, hr_unit *units, bool careful, bool *out_bad) {
     int64_t now_ms = hr_store_real_us(store) / 1000;
-    size_t rows = 0; /* that may be trimmed yet */
+    size_t events = 0; /* that may be trimmed yet */
     bool is_begun = false;
     *out_bad = false;
     for (hr_unit *unit = units; unit != NULL; unit = unit->next) {
@@ -390,7 +384,7 @@ static hr_code try_group(hr_store *store, hr_unit *units, bool careful, bool *ou
         if (unit->result != HR_OK) {
             continue;
         }
-        hr_code code = is_begun ? HR_OK : begin_group(store, unit, careful, &rows);
+        hr_code code = is_begun ? HR_OK : begin_group(store, unit, careful, &events);
         if (code != HR_OK) {
             return code;
         }
@@ -404,7 +398,7 @@ static hr_code try_group(hr_store *store, hr_unit *units, bool careful, bool *ou
     if (!is_begun) {
         return HR_OK;
     }
-    hr_code code = hr_store_trim(store, 0, &rows); /* what this group settled */
+    hr_code code = hr_store_trim(store, 0, &events); /* what this group settled */
     if (code == HR_OK) {
         code = hr_store_flush_feeds(store);
     }

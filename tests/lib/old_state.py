@@ -6,7 +6,8 @@ Usage: old_state.py HEADRACE        writes tests/integration/states/schema_NNNN.
                                     schema that this HEADRACE writes; tests/integration/
                                     daemon_old_states.py opens all of them
 
-In a state there are settled events, events pending in two journals (one before settled ones),
+In a state there are settled events, events pending in three journals (one before settled ones, in
+one many to a row),
 parked ones (to be retried, and behind one of their key), open, replayed and dropped dead letters,
 ids that dedupe knows, and the base of a cron trigger. What it should be found to hold stands in
 its first lines.
@@ -25,6 +26,7 @@ from daemon import Daemon  # noqa: E402
 
 STATES = pathlib.Path(__file__).resolve().parent.parent / "integration" / "states"
 LIMIT_S = 60
+MANY = 20
 PAGE = 16384
 EXPECTS = "-- expects: "
 
@@ -37,6 +39,8 @@ triggers:
     dedupe: { window: 3650d }
   yearly:
     cron: { at: "0 0 1 1 *", missed: all }
+  many:
+    webhook: { path: /hooks/many, dialect: cloudevents, insecure: true }
 functions:
   take:
     from: orders
@@ -56,6 +60,12 @@ functions:
   tick:
     from: yearly
     python: handler.py:after
+  keep:
+    from: many
+    python: handler.py:after
+    order: none
+    timeout: 1h
+    retry: { attempts: 1000, backoff: 10s..20s, max_age: 365d }
 """
 
 # What an event's fate is while the file "open" is not there; then all goes well.
@@ -85,7 +95,7 @@ def take(event, ctx):
 
 
 def after(event, ctx):
-    while ctx.function == "after" and not os.path.exists("open"):
+    while ctx.function in ("after", "keep") and not os.path.exists("open"):
         time.sleep(0.02)
     write(event, ctx)
 '''
@@ -114,8 +124,18 @@ def wait(what, probe):
 
 def post(daemon, id_, key, fate):
     body = json.dumps({"id": id_, "key": key, "fate": fate}).encode()
-    request = urllib.request.Request(daemon.url("/hooks/orders"), body,
-                                     {"Content-Type": "application/json"})
+    send(daemon, "/hooks/orders", body, "application/json")
+
+
+def post_at_once(daemon, ids):
+    """In one request, so that they stand in one row of the journal."""
+    body = json.dumps([{"specversion": "1.0", "id": id_, "source": "old", "type": "many",
+                        "data": {"of": id_}} for id_ in ids]).encode()
+    send(daemon, "/hooks/many", body, "application/cloudevents-batch+json")
+
+
+def send(daemon, path, body, kind):
+    request = urllib.request.Request(daemon.url(path), body, {"Content-Type": kind})
     with urllib.request.urlopen(request, timeout=LIMIT_S) as answer:
         assert answer.status == 202, answer.status
 
@@ -150,6 +170,9 @@ def fill(daemon, folder):
             pending.append(f"take o{number}")
     wait("all but what waits is settled", lambda: len(handled(folder)) == 8)
     pending += [f"after {line.split()[1]}/take/1" for line in handled(folder)]
+    many = [f"m{n}" for n in range(MANY)]
+    post_at_once(daemon, many)
+    pending += [f"keep {id_}" for id_ in many]
     dead = wait("dead letters", lambda: (lambda found: len(found) == 4 and found)(
         daemon.ask("dlq", "ls")["dead"]))
     daemon.ask("dlq", "drop", dead[0]["dead"], "--yes")

@@ -37,18 +37,22 @@ class Connection:
     def post(self, path, body):
         """The status; 0: no answer came, nobody knows whether it arrived."""
         try:
-            if self.socket is None:
-                self.socket = socket.create_connection(("127.0.0.1", self.port), ANSWER_S)
-                self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            head = (f"POST {path} HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
-                    f"Content-Length: {len(body)}\r\n\r\n")
-            self.socket.sendall(head.encode() + body)
-            return self._answer()
+            self.send(path, body)
+            return self.answer()
         except OSError:
             self.close()
             return 0
 
-    def _answer(self):
+    def send(self, path, body):
+        if self.socket is None:
+            self.socket = socket.create_connection(("127.0.0.1", self.port), ANSWER_S)
+            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        head = (f"POST {path} HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+                f"Content-Length: {len(body)}\r\n\r\n")
+        self.socket.sendall(head.encode() + body)
+
+    def answer(self):
+        """The status of what was sent."""
         while True:
             end = self.buffer.find(b"\r\n\r\n")
             if end >= 0:

@@ -292,7 +292,7 @@ static void a_schema_that_never_was_is_refused_and_left_alone(void **state) {
     sign_first_page(w);
     assert_int_equal(open_world(w, &options, NULL), HR_E_STORE_CORRUPT);
     assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
-    assert_int_equal(sqlite3_exec(db, "PRAGMA user_version=1", NULL, NULL, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(db, "PRAGMA user_version=2", NULL, NULL, NULL), SQLITE_OK);
     sqlite3_close(db);
     sign_first_page(w);
     hr_free(path);

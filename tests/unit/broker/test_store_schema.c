@@ -16,12 +16,21 @@
 
 #include <cmocka.h>
 
-enum { EVENTS = 200, PARKED = 40, NEWEST = 3, SEEDS = 3, FIRST_SEEDS = 8, FIRST_EVENTS = 5 };
+enum {
+    EVENTS = 200,
+    PARKED = 40,
+    RELEASED = 2,
+    NEWEST = 4,
+    SEEDS = 3,
+    FIRST_SEEDS = 8,
+    FIRST_EVENTS = 5
+};
 
-/* 2 makes a table out of one there is and fills a new column; 3 fails unless all of 2 is there; 4
- * proves 3 and is never part of what is looked at. */
+/* 3 makes a table out of one there is and fills a new column; 4 fails unless all of 3 is there; 5
+ * proves 4 and is never part of what is looked at. */
 static const char *const steps[] = {
     store_schema_0001,
+    store_schema_0002,
     "CREATE TABLE label (name TEXT PRIMARY KEY, feed INTEGER NOT NULL) WITHOUT ROWID;"
     "INSERT INTO label SELECT identity, id FROM feed;"
     "ALTER TABLE parked ADD COLUMN label TEXT;"
@@ -142,7 +151,7 @@ static int schema_of(world *w) {
     if (code == HR_OK) {
         check_contents(w);
         close_store(w);
-        return 1;
+        return RELEASED;
     }
     assert_int_equal(code, HR_E_STORE_NEWER);
     const char *said = strstr(err.text, "has schema ");
@@ -264,7 +273,7 @@ static void o_l3_a_migration_that_is_cut_did_a_step_whole_or_not_at_all(void **s
             hr_vfs_sim_fail_at(w->sim, 0);
             hr_vfs_sim_restart(w->sim);
             int schema = schema_of(w);
-            assert_in_range(schema, 1, NEWEST);
+            assert_in_range(schema, RELEASED, NEWEST);
             assert_true(code != HR_OK || schema == NEWEST);
             seen[schema]++;
             check_whole(w);
@@ -273,7 +282,7 @@ static void o_l3_a_migration_that_is_cut_did_a_step_whole_or_not_at_all(void **s
                 break; /* the fault came after it, in the closing, or not at all */
             }
         }
-        for (int schema = 1; schema <= NEWEST; schema++) {
+        for (int schema = RELEASED; schema <= NEWEST; schema++) {
             assert_true(seen[schema] > 0); /* it was cut before, between and behind the steps */
         }
     }
@@ -292,7 +301,7 @@ static void o_l3_an_older_headrace_refuses_a_newer_state_in_one_line(void **stat
         assert_int_equal(open_as(w, steps, known, &err), HR_E_STORE_NEWER);
         char words[80];
         snprintf(words, sizeof words, "has schema %d, this headrace knows up to %u: use a newer",
-                 NEWEST, known == 0 ? 1 : known);
+                 NEWEST, known == 0 ? RELEASED : known);
         assert_non_null(strstr(err.text, words));
         assert_null(strchr(err.text, '\n'));
     }
@@ -300,16 +309,16 @@ static void o_l3_an_older_headrace_refuses_a_newer_state_in_one_line(void **stat
 }
 
 static void o_l3_a_step_that_cannot_be_done_leaves_the_state_as_it_was(void **state) {
-    static const char *const wrong[] = {store_schema_0001,
+    static const char *const wrong[] = {store_schema_0001, store_schema_0002,
                                         "CREATE TABLE label (name TEXT);DELETE FROM parked;"
                                         "INSERT INTO nowhere VALUES (1)"};
     world *w = *state;
     make_old(w, 1, false);
     hr_error err = {0};
-    assert_int_not_equal(open_as(w, wrong, 2, &err), HR_OK);
+    assert_int_not_equal(open_as(w, wrong, RELEASED + 1, &err), HR_OK);
     assert_non_null(strstr(err.text, "nowhere"));
     assert_null(strchr(err.text, '\n'));
-    assert_int_equal(schema_of(w), 1);
+    assert_int_equal(schema_of(w), RELEASED);
     check_whole(w);
 }
 
