@@ -2,6 +2,7 @@
 #include "app/daemon.h"
 
 #include "app/daemon_priv.h"
+#include "app/loader.h"
 #include "core/crash.h"
 #include "core/log.h"
 #include "core/memory.h"
@@ -38,16 +39,6 @@ static hr_code check_expression(void *data, const char *text, int *out_offset, h
     return code;
 }
 
-static hr_code load_kind(void *data, const hr_node *kind_config, bool is_function, hr_error *err) {
-    (void)data;
-    const hr_runtime_ops *runtime = is_function ? hr_runtime_kind(kind_config->key) : NULL;
-    const hr_trigger_ops *trigger = is_function ? NULL : hr_trigger_kind(kind_config->key);
-    if (runtime != NULL && runtime->load != NULL) {
-        return runtime->load(kind_config, err);
-    }
-    return trigger != NULL && trigger->load != NULL ? trigger->load(kind_config, err) : HR_OK;
-}
-
 static void open_sql(void) {
     if (shared_sql == NULL) {
         shared_sql = hr_sql_new();
@@ -55,7 +46,8 @@ static void open_sql(void) {
     }
 }
 
-hr_config *hr_daemon_read(const char *const *paths, size_t count, bool json, hr_buffer *out_said) {
+static hr_config *read_config(const char *const *paths, size_t count, bool json,
+                              hr_config_load_kind *load_kind, hr_buffer *out_said) {
     open_sql();
     hr_config_options options = {.compile = check_expression, .load_kind = load_kind};
     hr_diagnostics *diags = hr_diagnostics_new();
@@ -71,10 +63,22 @@ hr_config *hr_daemon_read(const char *const *paths, size_t count, bool json, hr_
     return code == HR_OK ? config : NULL;
 }
 
+hr_config *hr_daemon_read(const char *const *paths, size_t count, bool json, hr_buffer *out_said) {
+    return read_config(paths, count, json, hr_loader_load, out_said);
+}
+
 hr_config *hr_daemon_load(const char *const *paths, size_t count, bool json) {
     hr_buffer said = {0};
     hr_config *config = hr_daemon_read(paths, count, json, &said);
     fprintf(json ? stdout : stderr, "%s", hr_buffer_text(&said));
+    hr_buffer_fini(&said);
+    return config;
+}
+
+hr_config *hr_daemon_load_to_run(const char *const *paths, size_t count) {
+    hr_buffer said = {0};
+    hr_config *config = read_config(paths, count, false, hr_loader_note, &said);
+    fprintf(stderr, "%s", hr_buffer_text(&said));
     hr_buffer_fini(&said);
     return config;
 }
@@ -235,6 +239,7 @@ hr_code hr_daemon_run(const hr_daemon_options *options, hr_error *err) {
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN); /* a file size limit is an error of write(), not an end */
     allow_files();
+    hr_loader_start();
     hr_daemon d = {.options = options};
     d.loop = hr_loop_new();
     open_sql();

@@ -39,4 +39,8 @@ hr_config *hr_daemon_read(const char *const *paths, size_t count, bool json, hr_
 /* The same; what is wrong is printed to stderr (json: to stdout). */
 hr_config *hr_daemon_load(const char *const *paths, size_t count, bool json);
 
+/* The same for hr_daemon_run(), which loads the libraries: it fails with HR_E_UNSUPPORTED when one
+ * is missing, and hr_daemon_load() tells that with its place. */
+hr_config *hr_daemon_load_to_run(const char *const *paths, size_t count);
+
 #endif

@@ -2,6 +2,7 @@
 #include "app/engine.h"
 
 #include "app/engine_priv.h"
+#include "app/loader.h"
 #include "core/crash.h"
 #include "core/log.h"
 #include "triggers/cron.h"
@@ -309,7 +310,13 @@ hr_code hr_engine_new(const hr_engine_options *options, hr_engine **out_engine, 
         .dead_max_age_ms = hr_node_number(hr_node_get(settings, "dead"), "max_age", -1),
         .space = on_space,
         .space_data = e};
+    hr_error missing = {0};
     hr_code code = hr_store_open(&store, &e->store, err);
+    hr_code loaded = hr_loader_wait(&missing);
+    if (loaded != HR_OK) {
+        *err = missing;
+        code = loaded;
+    }
     if (code == HR_OK) {
         char *log_dir = options->log_files ? hr_format("%s/logs", options->state_dir) : NULL;
         hr_names names = {.feed = name_feed, .function = name_function, .data = e};

@@ -40,7 +40,7 @@ static void on_started(void *data, hr_engine *engine) {
 static int run(const hr_args *args) {
     const char *paths[HR_ARGS_MAX];
     size_t count = config_paths(args, paths);
-    hr_config *config = count == 0 ? NULL : hr_daemon_load(paths, count, false);
+    hr_config *config = count == 0 ? NULL : hr_daemon_load_to_run(paths, count);
     if (config == NULL) {
         return HR_EXIT_CONFIG;
     }
@@ -64,6 +64,9 @@ static int run(const hr_args *args) {
                                  .data = state};
     hr_error err = {0};
     hr_code code = hr_daemon_run(&options, &err);
+    if (code == HR_E_UNSUPPORTED && hr_daemon_load(paths, count, false) == NULL) {
+        _exit(HR_EXIT_CONFIG); /* a library is missing */
+    }
     if (code != HR_OK) {
         hr_daemon_tell(&err);
         _exit(code == HR_E_CONFIG || code == HR_E_EXPRESSION ? HR_EXIT_CONFIG : HR_EXIT_FAILED);

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Libraries that only some configurations use are loaded by those alone, and `headrace check` says
-which one is missing and who needs it. A library is made missing by a file of its name that is none.
+"""Libraries that only some configurations use are loaded by those alone, and `headrace check` and
+`run` say which one is missing and who needs it. A library is made missing by a file of its name that is none.
 
 Usage: daemon_libraries.py HEADRACE
 """
@@ -68,6 +68,9 @@ def main():
                 line = [line for line in said.splitlines() if sonames[name] in line]
                 assert line and user in line[0], f"{name}: not told: {said}"
                 assert code in (1, 78), f"{name}: ended with {code}: {said}"
+                state = folder / "state"  # it opens beside
+                told = check(text, [name], "run", "-c", config, "--state", state, "--for", "10ms")
+                assert told == (code, said), f"{name}: run says {told}, not {said}"
                 if name in ("rdkafka", "paho-mqtt3as", "glib-2.0") and "webhook" not in text:
                     unused = others - {other for other, with_it in NEEDED_TOO.items()
                                        if name in with_it}
