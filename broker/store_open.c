@@ -89,9 +89,8 @@ static hr_code take_lock(hr_store *store, hr_error *err) {
         code = hr_fail(err, HR_E_STORE_LOCKED, 0, "'%s' is in use by process %d",
                        store->options.dir, (int)strtol(text, NULL, 10));
     } else {
-        int size = snprintf(text, sizeof text, "%d\n", (int)getpid());
-        if (ftruncate(store->lock_fd, 0) != 0 ||
-            pwrite(store->lock_fd, text, (size_t)size, 0) != size) {
+        int size = snprintf(text, sizeof text, "%10d\n", (int)getpid()); /* over what is there */
+        if (pwrite(store->lock_fd, text, (size_t)size, 0) != size) {
             /* a full disk: the lock holds without its text */
             hr_log(HR_LOG_DEBUG, "store", "cannot write '%s': %s", path, strerror(errno));
         }
