@@ -2,7 +2,7 @@
 #include "broker/recover.h"
 
 #include "broker/store_image.h"
-#include "broker/store_priv.h"
+#include "broker/store_recover.h"
 #include "core/memory.h"
 
 #include <errno.h>
@@ -14,31 +14,7 @@
 
 enum { ROWS_AT_ONCE = 4096 };
 
-typedef struct recovery {
-    const hr_recovery *told;
-    struct store_pages *pages;
-    sqlite3 *from;
-    hr_store *to;
-    const char *table, *columns;
-    uint32_t journal;     /* the feed whose journal is copied, 0: another table */
-    bool has_rows_of_one; /* schema 1: a row of a journal is an event */
-    store_row events;     /* of its row that is looked at */
-    hr_buffer mended;     /* the bytes of that, when a bit of them was wrong */
-    uint64_t saved, unproven, dropped, bad_bytes, turned;
-    bool is_lenient;
-} recovery;
-
-/* What is to be done with a row. */
-typedef enum verdict {
-    ROW_TAKE,
-    ROW_DROP,
-    ROW_SPLIT,  /* of a journal: only those of its events that are whole, each in a row */
-    ROW_DAMAGED /* where it stands nothing is to be trusted */
-} verdict;
-typedef verdict (*judge)(recovery *r, sqlite3_stmt *row);
-
-static void __attribute__((format(printf, 3, 4)))
-say(const recovery *r, bool is_loss, const char *format, ...) {
+void hr_recover_say(const store_recovery *r, bool is_loss, const char *format, ...) {
     char text[300];
     va_list arguments;
     va_start(arguments, format);
@@ -49,7 +25,7 @@ say(const recovery *r, bool is_loss, const char *format, ...) {
 
 /* ---- rows ---- */
 
-static int64_t number(sqlite3 *db, const char *text, int64_t first, int64_t second) {
+int64_t hr_recover_number(sqlite3 *db, const char *text, int64_t first, int64_t second) {
     sqlite3_stmt *row = NULL;
     int64_t out = 0;
     sqlite3_prepare_v2(db, text, -1, &row, NULL);
@@ -71,7 +47,7 @@ static int column_of(sqlite3_stmt *row, const char *name) {
     return 0;
 }
 
-static sqlite3_stmt *insert_like(recovery *r, sqlite3_stmt *row) {
+static sqlite3_stmt *insert_like(store_recovery *r, sqlite3_stmt *row) {
     hr_buffer text = {0}, marks = {0};
     hr_buffer_print(&text, "INSERT OR IGNORE INTO %s (", r->table);
     for (int i = 0; i < sqlite3_column_count(row); i++) {
@@ -86,7 +62,7 @@ static sqlite3_stmt *insert_like(recovery *r, sqlite3_stmt *row) {
     return insert;
 }
 
-static hr_code run_insert(recovery *r, sqlite3_stmt *insert, uint64_t count) {
+static hr_code run_insert(store_recovery *r, sqlite3_stmt *insert, uint64_t count) {
     int before = sqlite3_total_changes(r->to->db);
     hr_code code = hr_store_run(r->to, insert);
     if (code == HR_E_INVALID) { /* a row that the table cannot hold */
@@ -103,14 +79,14 @@ static hr_code run_insert(recovery *r, sqlite3_stmt *insert, uint64_t count) {
     return code;
 }
 
-static hr_code put_row(recovery *r, sqlite3_stmt *insert, sqlite3_stmt *row) {
+static hr_code put_row(store_recovery *r, sqlite3_stmt *insert, sqlite3_stmt *row) {
     for (int i = 0; i < sqlite3_column_count(row); i++) {
         sqlite3_bind_value(insert, i + 1, sqlite3_column_value(row, i));
     }
     return run_insert(r, insert, r->journal == 0 ? 1 : r->events.count);
 }
 
-static hr_code put_events(recovery *r, sqlite3_stmt *insert, sqlite3_stmt *row) {
+static hr_code put_events(store_recovery *r, sqlite3_stmt *insert, sqlite3_stmt *row) {
     hr_code code = HR_OK;
     hr_slice bytes;
     for (uint32_t i = 0; code == HR_OK && i < r->events.count; i++) {
@@ -132,7 +108,8 @@ static hr_code put_events(recovery *r, sqlite3_stmt *insert, sqlite3_stmt *row) 
 /* Copies rows behind *after, in order of key (NULL: all of them, in any). Returns what SQLite came
  * to: SQLITE_DONE, or why it stopped. It asks for >= the next key: for > it would look at the page
  * that ends with *after, which may be what is damaged. */
-static int copy_rows(recovery *r, const char *key, int64_t *after, judge is_right, hr_code *code) {
+static int copy_rows(store_recovery *r, const char *key, int64_t *after, store_judge is_right,
+                     hr_code *code) {
     char text[160];
     snprintf(text, sizeof text,
              key == NULL ? "SELECT %s FROM %s"
@@ -150,7 +127,7 @@ static int copy_rows(recovery *r, const char *key, int64_t *after, judge is_righ
             break;
         }
         insert = insert == NULL ? insert_like(r, rows) : insert;
-        verdict is = is_right == NULL ? ROW_TAKE : is_right(r, rows);
+        store_verdict is = is_right == NULL ? ROW_TAKE : is_right(r, rows);
         if ((sqlite3_errcode(r->from) == SQLITE_CORRUPT && !r->is_lenient) || is == ROW_DAMAGED) {
             result = SQLITE_CORRUPT; /* pages behind the row, or what it says of itself */
             break;
@@ -166,7 +143,7 @@ static int copy_rows(recovery *r, const char *key, int64_t *after, judge is_righ
     return result;
 }
 
-static bool can_read(const recovery *r, const char *key, int64_t from) {
+static bool can_read(const store_recovery *r, const char *key, int64_t from) {
     char text[160];
     snprintf(text, sizeof text, "SELECT * FROM %s WHERE %s >= ?1 ORDER BY %s LIMIT 1", r->table,
              key, key);
@@ -180,7 +157,7 @@ static bool can_read(const recovery *r, const char *key, int64_t from) {
 }
 
 /* The damage behind *after is skipped. false: nothing can be read behind it. */
-static bool skip(const recovery *r, const char *key, int64_t *after) {
+static bool skip(const store_recovery *r, const char *key, int64_t *after) {
     int64_t bad = *after, good = *after;
     bool can = false;
     for (int64_t step = 1; !can && step < INT64_MAX / 4 && good < INT64_MAX / 4; step *= 2) {
@@ -200,8 +177,8 @@ static bool skip(const recovery *r, const char *key, int64_t *after) {
     return can;
 }
 
-/* One table: as it is where its pages are whole; where they are not, what is right by itself. */
-static hr_code copy_table(recovery *r, const char *table, const char *key, judge is_right) {
+hr_code hr_recover_table(store_recovery *r, const char *table, const char *key,
+                         store_judge is_right) {
     int64_t after = -1;
     hr_code code = HR_OK;
     r->table = table;
@@ -221,21 +198,22 @@ static hr_code copy_table(recovery *r, const char *table, const char *key, judge
     code = code == HR_OK ? end : code;
     r->told->table(r->told->data, table, r->saved);
     if (r->is_lenient) {
-        say(r, r->journal == 0 || result != SQLITE_DONE,
-            "%s: page %u is damaged; %llu of its rows were taken as they stood there%s", table,
-            hr_pages_damaged(r->pages), (unsigned long long)r->unproven,
-            result == SQLITE_DONE ? "" : ", others could not be read");
+        hr_recover_say(r, r->journal == 0 || result != SQLITE_DONE,
+                       "%s: page %u is damaged; %llu of its rows were taken as they stood there%s",
+                       table, hr_pages_damaged(r->pages), (unsigned long long)r->unproven,
+                       result == SQLITE_DONE ? "" : ", others could not be read");
     }
     if (r->turned > 0) {
-        say(r, false, "%s: a flipped bit was turned back in %llu places", table,
-            (unsigned long long)r->turned);
+        hr_recover_say(r, false, "%s: a flipped bit was turned back in %llu places", table,
+                       (unsigned long long)r->turned);
     }
     if (r->dropped > 0) {
-        say(r, true, "%s: %llu rows are not what was stored and were left out", table,
-            (unsigned long long)r->dropped);
+        hr_recover_say(r, true, "%s: %llu rows are not what was stored and were left out", table,
+                       (unsigned long long)r->dropped);
     }
     if (r->bad_bytes > 0) {
-        say(r, true,
+        hr_recover_say(
+            r, true,
             "%s: the bytes of %llu events are damaged: dead letters 'corrupt' come of them", table,
             (unsigned long long)r->bad_bytes);
     }
@@ -251,7 +229,7 @@ static uint64_t count_bad(const store_row *row) {
     return bad;
 }
 
-static verdict judge_journal(recovery *r, sqlite3_stmt *row) {
+static store_verdict judge_journal(store_recovery *r, sqlite3_stmt *row) {
     hr_pack_read(r->journal, row, &r->events);
     if (r->events.is_whole && count_bad(&r->events) == 0) {
         return ROW_TAKE;
@@ -269,234 +247,31 @@ static verdict judge_journal(recovery *r, sqlite3_stmt *row) {
     return ROW_TAKE;
 }
 
-/* Of a function and a feed that there are? */
-static verdict judge_place(recovery *r, sqlite3_stmt *row) {
+store_verdict hr_recover_judge_place(store_recovery *r, sqlite3_stmt *row) {
     int64_t function = sqlite3_column_int64(row, column_of(row, "function"));
     int64_t feed = sqlite3_column_int64(row, column_of(row, "feed"));
     bool is_known =
-        number(r->to->db, "SELECT ?1 = 0 OR EXISTS (SELECT 1 FROM function WHERE id = ?1)",
-               function, 0) != 0 &&
-        number(r->to->db, "SELECT ?1 = 0 OR EXISTS (SELECT 1 FROM feed WHERE id = ?1)", feed, 0) !=
-            0;
+        hr_recover_number(r->to->db,
+                          "SELECT ?1 = 0 OR EXISTS (SELECT 1 FROM function WHERE id = ?1)",
+                          function, 0) != 0 &&
+        hr_recover_number(r->to->db, "SELECT ?1 = 0 OR EXISTS (SELECT 1 FROM feed WHERE id = ?1)",
+                          feed, 0) != 0;
     return is_known || !r->is_lenient ? ROW_TAKE : ROW_DROP;
 }
 
-static verdict judge_delivery(recovery *r, sqlite3_stmt *row) {
+static store_verdict judge_delivery(store_recovery *r, sqlite3_stmt *row) {
     hr_slice bytes = hr_store_column(row, column_of(row, "bytes"));
-    verdict is = judge_place(r, row);
+    store_verdict is = hr_recover_judge_place(r, row);
     bool is_whole = hr_hash(bytes) == hr_store_column_u64(row, column_of(row, "sum"));
     r->bad_bytes += is == ROW_TAKE && !is_whole ? 1 : 0;
     return is;
-}
-
-/* ---- checkpoints ---- */
-
-typedef struct place {
-    int64_t function, feed, low, next;
-    bool is_proven;
-    char journal[24];
-} place;
-
-static int64_t of_journal(const recovery *r, const place *p, const char *what) {
-    char text[120];
-    snprintf(text, sizeof text, "SELECT coalesce(%s, 0) FROM %s", what, p->journal);
-    return number(r->to->db, text, p->low, 0);
-}
-
-/* The feed's own row: what the journal has, where that is more. */
-static hr_code mend_feed(recovery *r, place *p) {
-    int64_t last = of_journal(r, p, "max(pos + more)");
-    p->next = number(r->to->db,
-                     "SELECT low FROM checkpoint WHERE shard = 0 AND function = 0"
-                     " AND feed = ?1",
-                     p->feed, 0);
-    p->next = p->next > last && p->is_proven ? p->next : last + 1;
-    char text[400];
-    snprintf(text, sizeof text,
-             "INSERT INTO checkpoint (shard, function, feed, epoch, low, settled_count, base,"
-             " bytes, counters) VALUES (0, 0, %lld, 0, %lld, 0, %lld, 0, x'')"
-             " ON CONFLICT (shard, function, feed) DO UPDATE SET low = excluded.low;"
-             "UPDATE checkpoint SET bytes = (SELECT coalesce(sum(length(bytes)), 0) FROM %s)"
-             " WHERE shard = 0 AND function = 0 AND feed = %lld",
-             (long long)p->feed, (long long)p->next, (long long)(p->next - 1), p->journal,
-             (long long)p->feed);
-    return hr_store_exec(r->to, text);
-}
-
-/* Where the checkpoint cannot be trusted all that the journal has comes again; what is parked of it
- * comes with it. */
-static hr_code distrust(recovery *r, place *p) {
-    char text[500];
-    int64_t first = of_journal(r, p, "min(pos)");
-    p->low = first == 0 ? p->next : first;
-    snprintf(
-        text, sizeof text,
-        "UPDATE checkpoint SET low = %lld, settled = NULL, settled_count = 0"
-        " WHERE shard = 0 AND function = %lld AND feed = %lld;"
-        "DELETE FROM parked WHERE function = %lld AND feed = %lld AND pos <="
-        " (SELECT j.pos + more FROM %s j WHERE j.pos <= parked.pos ORDER BY j.pos DESC LIMIT 1)",
-        (long long)p->low, (long long)p->function, (long long)p->feed, (long long)p->function,
-        (long long)p->feed, p->journal);
-    say(r, true,
-        "the checkpoint of function %lld on feed %lld is damaged: %lld events come once more",
-        (long long)p->function, (long long)p->feed, (long long)of_journal(r, p, "sum(more + 1)"));
-    return hr_store_exec(r->to, text);
-}
-
-/* Deliveries that the counters know of and that are neither done nor there; base is the number from
- * which they count. */
-static int64_t missing(const recovery *r, const place *p, int64_t *base, int64_t *settled) {
-    sqlite3_stmt *row = NULL;
-    int64_t lost = 0;
-    sqlite3_prepare_v2(r->to->db,
-                       "SELECT c.counters, f.base - c.base, c.settled_count, c.base FROM checkpoint"
-                       " c JOIN checkpoint f ON f.shard = 0 AND f.function = 0 AND f.feed = c.feed"
-                       " WHERE c.shard = 0 AND c.function = ?1 AND c.feed = ?2",
-                       -1, &row, NULL);
-    sqlite3_bind_int64(row, 1, p->function);
-    sqlite3_bind_int64(row, 2, p->feed);
-    if (row != NULL && sqlite3_step(row) == SQLITE_ROW) {
-        hr_counters c;
-        hr_store_counters_read(hr_store_column(row, 0), &c);
-        *settled = sqlite3_column_int64(row, 2);
-        *base = sqlite3_column_int64(row, 3);
-        int64_t rows = of_journal(r, p, "sum(max(pos + more + 1 - max(pos, ?1), 0))") - *settled;
-        int64_t parked =
-            number(r->to->db, "SELECT count(*) FROM parked WHERE function = ?1 AND feed = ?2",
-                   p->function, p->feed);
-        uint64_t due = c.deliveries + (uint64_t)sqlite3_column_int64(row, 1);
-        uint64_t done = c.delivered + c.filtered + c.dropped + c.dead + c.expired;
-        lost = (int64_t)(due - done) - (rows > 0 ? rows : 0) - parked;
-    }
-    sqlite3_finalize(row);
-    return lost;
-}
-
-/* What is lost is said, and the counters begin anew without it. */
-static hr_code balance(recovery *r, const place *p) {
-    int64_t base = 0, settled = 0, lost = missing(r, p, &base, &settled);
-    if (lost == 0) {
-        return HR_OK;
-    }
-    if (p->is_proven) {
-        say(r, true,
-            "events of feed %lld that function %lld had not handled are lost: at least %lld",
-            (long long)p->feed, (long long)p->function, (long long)(lost > 0 ? lost : 1));
-    }
-    char text[400];
-    hr_code code = HR_OK;
-    if (settled > 0) { /* some of it may be gone as well: all above low comes once more */
-        snprintf(
-            text, sizeof text,
-            "UPDATE checkpoint SET settled = NULL, settled_count = 0 WHERE shard = 0"
-            " AND function = %lld AND feed = %lld;"
-            "DELETE FROM parked WHERE function = %lld AND feed = %lld AND pos >= %lld AND pos <="
-            " (SELECT j.pos + more FROM %s j WHERE j.pos <= parked.pos"
-            " ORDER BY j.pos DESC LIMIT 1)",
-            (long long)p->function, (long long)p->feed, (long long)p->function, (long long)p->feed,
-            (long long)p->low, p->journal);
-        code = hr_store_exec(r->to, text);
-        lost = missing(r, p, &base, &settled);
-    }
-    snprintf(
-        text, sizeof text,
-        "UPDATE checkpoint SET base = %lld WHERE shard = 0 AND function = %lld AND feed = %lld",
-        (long long)((uint64_t)base + (uint64_t)lost), (long long)p->function, (long long)p->feed);
-    return code == HR_OK ? hr_store_exec(r->to, text) : code;
-}
-
-/* What names a function or feed whose row is gone. */
-static hr_code name_the_lost(recovery *r) {
-    static const char lost[] = "SELECT count(DISTINCT function) FROM (SELECT function FROM"
-                               " checkpoint UNION SELECT function FROM parked) WHERE function <> 0"
-                               " AND function NOT IN (SELECT id FROM function)";
-    int64_t functions = number(r->to->db, lost, 0, 0);
-    int64_t feeds =
-        number(r->to->db, "SELECT count(*) FROM feed WHERE identity GLOB 'lost/*'", 0, 0);
-    if (functions + feeds > 0) {
-        say(r, true,
-            "the names of %lld functions and %lld feeds are gone: what waits for them becomes"
-            " dead letters 'removed'",
-            (long long)functions, (long long)feeds);
-    }
-    return hr_store_exec(
-        r->to,
-        "INSERT INTO function (id, name) SELECT DISTINCT function, 'lost-' || function FROM"
-        " (SELECT function FROM checkpoint UNION SELECT function FROM parked) WHERE"
-        " function <> 0 AND function NOT IN (SELECT id FROM function);"
-        "INSERT INTO feed (id, kind, identity, epoch) SELECT DISTINCT feed, 'pull',"
-        " 'lost/' || feed, 1 FROM (SELECT feed FROM checkpoint UNION SELECT feed FROM parked)"
-        " WHERE feed <> 0 AND feed NOT IN (SELECT id FROM feed)");
-}
-
-/* Copies the rows that stand on whole pages, then those that do not, and mends both. */
-static hr_code copy_checkpoints(recovery *r) {
-    hr_code code = copy_table(r, "checkpoint", NULL, judge_place);
-    bool is_proven = !r->is_lenient;
-    sqlite3_stmt *rows = NULL;
-    code = code == HR_OK ? name_the_lost(r) : code;
-    code = code == HR_OK ? hr_store_exec(r->to, "CREATE TEMP TABLE place AS SELECT 0 AS function,"
-                                                " id AS feed, kind FROM feed UNION ALL"
-                                                " SELECT c.function, c.feed, f.kind FROM checkpoint"
-                                                " c JOIN feed f ON f.id = c.feed"
-                                                " WHERE c.function <> 0")
-                         : code;
-    sqlite3_prepare_v2(r->to->db,
-                       "SELECT function, feed, kind = 'pull' FROM place ORDER BY function", -1,
-                       &rows, NULL);
-    while (code == HR_OK && rows != NULL && sqlite3_step(rows) == SQLITE_ROW) {
-        place p = {.function = sqlite3_column_int64(rows, 0),
-                   .feed = sqlite3_column_int64(rows, 1),
-                   .is_proven = is_proven};
-        snprintf(p.journal, sizeof p.journal, "journal_%lld", (long long)p.feed);
-        if (sqlite3_column_int(rows, 2) != 0) {
-            if (!is_proven && p.function != 0) { /* the group's offset at its source holds */
-                char text[100];
-                snprintf(text, sizeof text,
-                         "DELETE FROM checkpoint WHERE function = %lld AND feed"
-                         " = %lld",
-                         (long long)p.function, (long long)p.feed);
-                code = hr_store_exec(r->to, text);
-                say(r, true,
-                    "the checkpoint of function %lld on feed %lld is damaged: the group's "
-                    "offset holds",
-                    (long long)p.function, (long long)p.feed);
-            }
-            continue;
-        }
-        if (p.function == 0) {
-            code = mend_feed(r, &p);
-            continue;
-        }
-        p.next = number(r->to->db,
-                        "SELECT low FROM checkpoint WHERE shard = 0 AND function = 0"
-                        " AND feed = ?1",
-                        p.feed, 0);
-        p.low = number(r->to->db,
-                       "SELECT low FROM checkpoint WHERE shard = 0 AND function = ?1"
-                       " AND feed = ?2",
-                       p.function, p.feed);
-        code = is_proven ? HR_OK : distrust(r, &p);
-        code = code == HR_OK ? balance(r, &p) : code;
-    }
-    sqlite3_finalize(rows);
-    int64_t bare = is_proven ? 0
-                             : number(r->to->db,
-                                      "SELECT count(*) FROM function WHERE removed_at IS NULL AND"
-                                      " id NOT IN (SELECT function FROM checkpoint)",
-                                      0, 0);
-    if (bare > 0) {
-        say(r, true, "%lld functions have no checkpoint any more and begin at their `start:`",
-            (long long)bare);
-    }
-    return code == HR_OK ? hr_store_exec(r->to, "DROP TABLE place") : code;
 }
 
 /* ---- all of it ---- */
 
 /* A feed whose row is gone gets one, so that its number is not given to another: what waits in it
  * becomes dead letters `removed`. */
-static hr_code copy_journal(recovery *r, int64_t feed, bool is_there) {
+static hr_code copy_journal(store_recovery *r, int64_t feed, bool is_there) {
     char name[24], text[120];
     snprintf(name, sizeof name, "journal_%lld", (long long)feed);
     snprintf(text, sizeof text,
@@ -507,16 +282,16 @@ static hr_code copy_journal(recovery *r, int64_t feed, bool is_there) {
     code = code == HR_OK ? hr_store_make_journal(r->to, (uint32_t)feed) : code;
     r->journal = (uint32_t)feed;
     r->columns = r->has_rows_of_one ? "pos, sum, 0 AS more, at_ms, bytes" : STORE_ROW_COLUMNS;
-    code = code == HR_OK && is_there ? copy_table(r, name, "pos", judge_journal) : code;
+    code = code == HR_OK && is_there ? hr_recover_table(r, name, "pos", judge_journal) : code;
     r->journal = 0;
     r->columns = "*";
     return code;
 }
 
-static hr_code copy_journals(recovery *r) {
+static hr_code copy_journals(store_recovery *r) {
     sqlite3_stmt *tables = NULL, *feeds = NULL;
     hr_code code = HR_OK;
-    bool is_blind = number(r->from, "SELECT count(*) FROM sqlite_master", 0, 0) == 0;
+    bool is_blind = hr_recover_number(r->from, "SELECT count(*) FROM sqlite_master", 0, 0) == 0;
     hr_pages_forgive(r->pages, r->from, is_blind);
     sqlite3_prepare_v2(r->from,
                        "SELECT substr(name, 9) FROM sqlite_master WHERE type = 'table' AND"
@@ -547,53 +322,58 @@ static hr_code copy_journals(recovery *r) {
     return code;
 }
 
-static hr_code copy_all(recovery *r, hr_error *err) {
+static hr_code copy_all(store_recovery *r, hr_error *err) {
     static const struct {
         const char *name, *key;
-        judge is_right;
+        store_judge is_right;
     } tables[] = {{"feed", "id", NULL},           {"function", "id", NULL},
                   {"version", "id", NULL},        {"parked", "id", judge_delivery},
                   {"dead", "id", judge_delivery}, {"seen", NULL, NULL},
                   {"state", NULL, NULL},          {"timer", NULL, NULL}};
     hr_code code = hr_store_exec(r->to, "DELETE FROM meta");
-    code = code == HR_OK ? copy_table(r, "meta", NULL, NULL) : code;
+    code = code == HR_OK ? hr_recover_table(r, "meta", NULL, NULL) : code;
     if (code == HR_OK) { /* a new one, if need be */
         code = hr_store_exec(r->to, "INSERT OR IGNORE INTO meta VALUES"
                                     " ('id', lower(hex(randomblob(16))))");
     }
     for (size_t i = 0; code == HR_OK && i < sizeof tables / sizeof *tables; i++) {
-        code = copy_table(r, tables[i].name, tables[i].key, tables[i].is_right);
+        code = hr_recover_table(r, tables[i].name, tables[i].key, tables[i].is_right);
     }
     code = code == HR_OK ? copy_journals(r) : code;
-    code = code == HR_OK ? copy_checkpoints(r) : code;
+    code = code == HR_OK ? hr_recover_checkpoints(r) : code;
     return code == HR_OK ? HR_OK : hr_store_fail(r->to, code, err, "write");
 }
 
-static void tell_image(const recovery *r, const store_image_report *image) {
+static void tell_image(const store_recovery *r, const store_image_report *image) {
     if (image->mended_pages + image->mended_frames > 0) {
-        say(r, false, "a flipped bit was turned back in %u pages of the file and %u of its WAL",
-            image->mended_pages, image->mended_frames);
+        hr_recover_say(r, false,
+                       "a flipped bit was turned back in %u pages of the file and %u of its WAL",
+                       image->mended_pages, image->mended_frames);
     }
     if (image->is_wal_unread) {
-        say(r, true, "the WAL cannot be read");
+        hr_recover_say(r, true, "the WAL cannot be read");
     }
     if (image->broken_frames > 0) {
-        say(r, false, "the WAL is damaged at byte %llu: %u of its pages are not what was written",
-            (unsigned long long)image->broken_at, image->broken_frames);
+        hr_recover_say(r, false,
+                       "the WAL is damaged at byte %llu: %u of its pages are not what was written",
+                       (unsigned long long)image->broken_at, image->broken_frames);
     }
     if (image->missing_frames > 0) {
-        say(r, true, "the WAL was cut: its last %u pages are gone", image->missing_frames);
+        hr_recover_say(r, true, "the WAL was cut: its last %u pages are gone",
+                       image->missing_frames);
     }
     if (image->missing_pages > 0) {
-        say(r, true, "the file was cut: its last %u pages are gone", image->missing_pages);
+        hr_recover_say(r, true, "the file was cut: its last %u pages are gone",
+                       image->missing_pages);
     }
     if (image->damaged_pages > 0) {
-        say(r, false, "%u pages are damaged, the first is %u (byte %llu)", image->damaged_pages,
-            image->damaged_page, (unsigned long long)(image->damaged_page - 1) * STORE_PAGE_BYTES);
+        hr_recover_say(r, false, "%u pages are damaged, the first is %u (byte %llu)",
+                       image->damaged_pages, image->damaged_page,
+                       (unsigned long long)(image->damaged_page - 1) * STORE_PAGE_BYTES);
     }
 }
 
-static hr_code read_image(recovery *r, const char *path, const char *from, hr_error *err) {
+static hr_code read_image(store_recovery *r, const char *path, const char *from, hr_error *err) {
     r->pages = hr_pages_new(NULL, STORE_PAGE_BYTES);
     if (r->pages == NULL ||
         sqlite3_open_v2(path, &r->from, SQLITE_OPEN_READONLY | SQLITE_OPEN_NOMUTEX,
@@ -604,9 +384,10 @@ static hr_code read_image(recovery *r, const char *path, const char *from, hr_er
     sqlite3_db_config(r->from, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
     sqlite3_exec(r->from, "PRAGMA cell_size_check=ON;PRAGMA mmap_size=0", NULL, NULL, NULL);
     static const char find[] = "SELECT count(*) FROM sqlite_master WHERE name = 'checkpoint'";
-    if (number(r->from, find, 0, 0) == 0) { /* the list of tables may be what is damaged */
+    if (hr_recover_number(r->from, find, 0, 0) ==
+        0) { /* the list of tables may be what is damaged */
         hr_pages_forgive(r->pages, r->from, true);
-        bool is_there = number(r->from, find, 0, 0) != 0;
+        bool is_there = hr_recover_number(r->from, find, 0, 0) != 0;
         hr_pages_forgive(r->pages, r->from, false);
         if (!is_there) {
             return hr_fail(err, HR_E_STORE_CORRUPT, 0,
@@ -615,7 +396,7 @@ static hr_code read_image(recovery *r, const char *path, const char *from, hr_er
                            from);
         }
     }
-    int64_t version = number(r->from, "PRAGMA user_version", 0, 0);
+    int64_t version = hr_recover_number(r->from, "PRAGMA user_version", 0, 0);
     r->has_rows_of_one = version == 1;
     if (version > STORE_SCHEMA) {
         return hr_fail(err, HR_E_STORE_NEWER, 0,
@@ -648,7 +429,7 @@ static hr_code open_to(const char *to, hr_store **out, hr_error *err) {
 }
 
 hr_code hr_store_recover(const char *from, const char *to, const hr_recovery *told, hr_error *err) {
-    recovery r = {.told = told, .columns = "*"};
+    store_recovery r = {.told = told, .columns = "*"};
     char *names[] = {hr_format("%s/headrace.db", from), hr_format("%s/headrace.db-wal", from),
                      hr_format("%s/headrace.db-mark", from), hr_format("%s/recover.tmp", to)};
     store_image_files files = {names[0], names[1], names[2], names[3]};
