@@ -281,10 +281,27 @@ static hr_code connect_to(hr_store *store, const char *path, hr_error *err) {
     return code == HR_OK ? HR_OK : hr_store_fail(store, code, err, "open");
 }
 
-static int sync_file(sqlite3 *db) {
+/* Syncs a file that was just made, and looks at its head: SQLite tells nobody when it could not set
+ * the size of pages or what they reserve. */
+static int finish_file(const hr_store *store) {
+    enum { PAGE_SIZE = 16, VERSIONS = 18, RESERVED = 20, INCREMENTAL = 67, HEAD = 100 };
+    uint8_t head[HEAD];
     sqlite3_file *file = NULL;
-    int result = sqlite3_file_control(db, "main", SQLITE_FCNTL_FILE_POINTER, &file);
-    return result == SQLITE_OK ? file->pMethods->xSync(file, SQLITE_SYNC_NORMAL) : result;
+    int result = sqlite3_file_control(store->db, "main", SQLITE_FCNTL_FILE_POINTER, &file);
+    if (result == SQLITE_OK) {
+        result = file->pMethods->xSync(file, SQLITE_SYNC_NORMAL);
+    }
+    if (result == SQLITE_OK) {
+        result = file->pMethods->xRead(file, head, HEAD, 0);
+    }
+    if (result != SQLITE_OK) {
+        return result;
+    }
+    uint32_t page_bytes = (uint32_t)head[PAGE_SIZE] << 8 | head[PAGE_SIZE + 1];
+    bool is_meant = page_bytes == store->options.page_bytes && head[VERSIONS] == 2 &&
+                    head[VERSIONS + 1] == 2 && head[RESERVED] == STORE_PAGE_SUM &&
+                    head[INCREMENTAL] != 0;
+    return is_meant ? SQLITE_OK : SQLITE_IOERR;
 }
 
 /* An empty store in an empty file, synced once: nobody knows of it before. */
@@ -301,7 +318,7 @@ static hr_code fill_file(hr_store *store) {
     }
     code = code == HR_OK ? migrate(store, 0) : code;
     code = code == HR_OK ? hr_store_exec(store, "PRAGMA journal_mode=WAL") : code;
-    return code == HR_OK ? hr_store_fault(store, sync_file(store->db)) : code;
+    return code == HR_OK ? hr_store_fault(store, finish_file(store)) : code;
 }
 
 /* A new file gets its name when it is whole and durable: whatever ends this, there is none or all
