@@ -367,6 +367,46 @@ static void s5_a_unit_of_an_older_epoch_does_not_end_the_feed_that_came_back(voi
     fx_free(fx);
 }
 
+/* Two functions tried on what they had parked; one of them learns that the epoch is gone, and the
+ * feed comes back while the unit of the other is on its way (simulator, seed 37600). */
+static void s5_a_fence_while_the_feed_is_away_does_not_bring_it_back(void **state) {
+    (void)state;
+    fixture *fx = takers(2);
+    fx_assign(fx);
+    fx_settle_store(fx);
+    fx_produce(fx, 1, 1);
+    fx_deliver(fx, 1);
+    fx_settle_store(fx);
+    fx_answer(fx, 0, HR_OK, &retried, 1, false);
+    fx_answer(fx, 0, HR_OK, &retried, 1, false);
+    fx_settle_store(fx);
+    fx_revoke(fx);
+    fx_settle_store(fx);
+    fx_wake(fx, 11);
+    fx_serve(fx);
+    fx_serve(fx);
+    assert_int_equal(fx->call_count, 2);
+    fx_answer(fx, 0, HR_OK, NULL, 0, false);
+    fx_answer(fx, 0, HR_OK, NULL, 0, false);
+    assert_int_equal(fx->unit_count, 2);
+    uint32_t revoked = fx->revoked;
+    fx->epoch++; /* somebody else opened it */
+    fx_unit(fx, HR_OK);
+    assert_int_equal(fx->unit_count, 1);
+    fx_assign(fx);
+    fx_settle_store(fx);
+    assert_int_equal(fx->revoked, revoked);
+    assert_true(fx->is_owned);
+    assert_int_equal(fx->parked_count, 2); /* neither unit was written: both are tried again */
+    fx_wake(fx, 11);
+    fx_settle_store(fx);
+    fx_answer(fx, 0, HR_OK, NULL, 0, false);
+    fx_answer(fx, 0, HR_OK, NULL, 0, false);
+    fx_settle_store(fx);
+    assert_int_equal(fx->parked_count, 0);
+    fx_free(fx);
+}
+
 static void a_read_of_parked_events_from_before_the_return_is_harmless(void **state) {
     (void)state;
     fixture *fx = one_with(1);
@@ -423,6 +463,7 @@ int main(void) {
         cmocka_unit_test(an_answer_from_before_the_return_of_the_feed_means_nothing),
         cmocka_unit_test(s5_a_fenced_feed_is_given_up_whole),
         cmocka_unit_test(s5_a_fence_during_a_revocation_ends_it),
+        cmocka_unit_test(s5_a_fence_while_the_feed_is_away_does_not_bring_it_back),
         cmocka_unit_test(s5_a_unit_of_an_older_epoch_does_not_end_the_feed_that_came_back),
         cmocka_unit_test(a_read_of_parked_events_from_before_the_return_is_harmless),
         cmocka_unit_test(every_event_delivered_adds_up_for_each_function),
