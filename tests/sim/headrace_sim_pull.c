@@ -203,9 +203,13 @@ void sim_fence(sim *s, uint32_t pull) {
     sim_allow(s, feed);
     sim_say(s, "fence", feed, epoch, 0, 0);
     bool is_read = hold(s, feed, &before);
+    for (uint32_t f = 0; f < s->function_count; f++) { /* it hands nothing out before (S17) */
+        bool takes = (s->functions[f].takes >> feed & 1) != 0;
+        is_read = is_read && (!takes || before.exists[f]);
+    }
     for (uint32_t f = 0; is_read && f < s->function_count; f++) {
         bool takes = (s->functions[f].takes >> feed & 1) != 0;
-        if (takes && before.exists[f] && sim_change_chance(s, 4) > 0) {
+        if (takes && sim_change_chance(s, 4) > 0) {
             handle(s, &before, f, epoch);
         }
     }
