@@ -67,20 +67,21 @@ hr_config *hr_daemon_read(const char *const *paths, size_t count, bool json, hr_
     return read_config(paths, count, json, hr_loader_load, out_said);
 }
 
-hr_config *hr_daemon_load(const char *const *paths, size_t count, bool json) {
+static hr_config *load(const char *const *paths, size_t count, bool json,
+                       hr_config_load_kind *load_kind) {
     hr_buffer said = {0};
-    hr_config *config = hr_daemon_read(paths, count, json, &said);
+    hr_config *config = read_config(paths, count, json, load_kind, &said);
     fprintf(json ? stdout : stderr, "%s", hr_buffer_text(&said));
     hr_buffer_fini(&said);
     return config;
 }
 
+hr_config *hr_daemon_load(const char *const *paths, size_t count, bool json) {
+    return load(paths, count, json, hr_loader_load);
+}
+
 hr_config *hr_daemon_load_to_run(const char *const *paths, size_t count) {
-    hr_buffer said = {0};
-    hr_config *config = read_config(paths, count, false, hr_loader_note, &said);
-    fprintf(stderr, "%s", hr_buffer_text(&said));
-    hr_buffer_fini(&said);
-    return config;
+    return load(paths, count, false, hr_loader_note);
 }
 
 uint32_t hr_daemon_grace_ms(const hr_daemon *d) {

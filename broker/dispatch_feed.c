@@ -428,8 +428,8 @@ void hr_feed_fence(hr_dispatch *d, feed *f) {
     if (f->is_fenced) {
         return;
     }
-    f->is_fenced = f->is_revoked =
-        true; /* REVOKED, if it was not yet, when the last unit is back */
+    f->is_fenced = true;
+    f->is_revoked = true; /* which is said, if it was not yet, when the last unit is back */
     hr_calls_orphan(d, f);
     empty(f);
     for (cursor *c = f->cursors; c != NULL; c = c->next_of_feed) {

@@ -13,7 +13,7 @@ typedef struct place {
 static int64_t of_journal(const store_recovery *r, const place *p, const char *what) {
     char text[120];
     snprintf(text, sizeof text, "SELECT coalesce(%s, 0) FROM %s", what, p->journal);
-    return hr_recover_number(r->to->db, text, p->low, 0);
+    return hr_recover_number(r->to->db, text, 0, 0);
 }
 
 /* The feed's own row: what the journal has, where that is more. */
@@ -36,25 +36,35 @@ static hr_code mend_feed(store_recovery *r, place *p) {
     return hr_store_exec(r->to, text);
 }
 
-/* Where the checkpoint cannot be trusted all that the journal has comes again; what is parked of it
- * comes with it. */
-static hr_code distrust(store_recovery *r, place *p) {
+static int64_t count_events(const store_recovery *r, const place *p) {
+    uint64_t events = 0;
+    hr_store_count_events(r->to, (uint32_t)p->feed, (uint64_t)p->low, &events);
+    return (int64_t)events;
+}
+
+/* All that the journal has from low on comes once more; what is parked of it comes with it. */
+static hr_code take_again(store_recovery *r, const place *p) {
     char text[500];
+    snprintf(text, sizeof text,
+             "UPDATE checkpoint SET low = %lld, settled = NULL, settled_count = 0"
+             " WHERE shard = 0 AND function = %lld AND feed = %lld;"
+             "DELETE FROM parked WHERE function = %lld AND feed = %lld AND pos >= %lld AND pos <="
+             " (SELECT j.pos + more FROM %s j WHERE j.pos <= parked.pos"
+             " ORDER BY j.pos DESC LIMIT 1)",
+             (long long)p->low, (long long)p->function, (long long)p->feed, (long long)p->function,
+             (long long)p->feed, (long long)p->low, p->journal);
+    return hr_store_exec(r->to, text);
+}
+
+/* The checkpoint cannot be trusted. */
+static hr_code distrust(store_recovery *r, place *p) {
     int64_t first = of_journal(r, p, "min(pos)");
     p->low = first == 0 ? p->next : first;
-    snprintf(
-        text, sizeof text,
-        "UPDATE checkpoint SET low = %lld, settled = NULL, settled_count = 0"
-        " WHERE shard = 0 AND function = %lld AND feed = %lld;"
-        "DELETE FROM parked WHERE function = %lld AND feed = %lld AND pos <="
-        " (SELECT j.pos + more FROM %s j WHERE j.pos <= parked.pos ORDER BY j.pos DESC LIMIT 1)",
-        (long long)p->low, (long long)p->function, (long long)p->feed, (long long)p->function,
-        (long long)p->feed, p->journal);
     hr_recover_say(
         r, true,
         "the checkpoint of function %lld on feed %lld is damaged: %lld events come once more",
-        (long long)p->function, (long long)p->feed, (long long)of_journal(r, p, "sum(more + 1)"));
-    return hr_store_exec(r->to, text);
+        (long long)p->function, (long long)p->feed, (long long)count_events(r, p));
+    return take_again(r, p);
 }
 
 /* Deliveries that the counters know of and that are neither done nor there; base is the number from
@@ -74,13 +84,13 @@ static int64_t missing(const store_recovery *r, const place *p, int64_t *base, i
         hr_store_counters_read(hr_store_column(row, 0), &c);
         *settled = sqlite3_column_int64(row, 2);
         *base = sqlite3_column_int64(row, 3);
-        int64_t rows = of_journal(r, p, "sum(max(pos + more + 1 - max(pos, ?1), 0))") - *settled;
+        int64_t events = count_events(r, p) - *settled;
         int64_t parked = hr_recover_number(
             r->to->db, "SELECT count(*) FROM parked WHERE function = ?1 AND feed = ?2", p->function,
             p->feed);
         uint64_t due = c.deliveries + (uint64_t)sqlite3_column_int64(row, 1);
         uint64_t done = c.delivered + c.filtered + c.dropped + c.dead + c.expired;
-        lost = (int64_t)(due - done) - (rows > 0 ? rows : 0) - parked;
+        lost = (int64_t)(due - done) - (events > 0 ? events : 0) - parked;
     }
     sqlite3_finalize(row);
     return lost;
@@ -98,19 +108,10 @@ static hr_code balance(store_recovery *r, const place *p) {
             "events of feed %lld that function %lld had not handled are lost: at least %lld",
             (long long)p->feed, (long long)p->function, (long long)(lost > 0 ? lost : 1));
     }
-    char text[400];
+    char text[160];
     hr_code code = HR_OK;
     if (settled > 0) { /* some of it may be gone as well: all above low comes once more */
-        snprintf(
-            text, sizeof text,
-            "UPDATE checkpoint SET settled = NULL, settled_count = 0 WHERE shard = 0"
-            " AND function = %lld AND feed = %lld;"
-            "DELETE FROM parked WHERE function = %lld AND feed = %lld AND pos >= %lld AND pos <="
-            " (SELECT j.pos + more FROM %s j WHERE j.pos <= parked.pos"
-            " ORDER BY j.pos DESC LIMIT 1)",
-            (long long)p->function, (long long)p->feed, (long long)p->function, (long long)p->feed,
-            (long long)p->low, p->journal);
-        code = hr_store_exec(r->to, text);
+        code = take_again(r, p);
         lost = missing(r, p, &base, &settled);
     }
     snprintf(
