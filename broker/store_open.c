@@ -38,6 +38,7 @@ hr_code hr_store_sync_folders(hr_store *store) {
         bool is_ours = i == 0 || access(path, R_OK) == 0;
         is_synced = !is_ours || sync_folder(path);
         if (!is_synced) {
+            store->is_damaged = false;
             snprintf(store->why, sizeof store->why, "sync of folder '%.100s': %s", path,
                      strerror(errno));
         }

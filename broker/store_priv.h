@@ -128,7 +128,8 @@ struct hr_store {
     int wal_frames;
     sqlite3_file *mark;        /* open since the first commit */
     char *mark_name;           /* lives as long as it */
-    char why[200];             /* the last error in words */
+    char why[200];             /* the last error in words, */
+    bool is_damaged;           /* and whether it was damage: a rollback clears SQLite's own */
     bool has_failed;           /* fail-stop: a write was not known to be durable */
     uint32_t unsynced_folders; /* the state's and those above it */
     bool is_intake_open, has_ballast, trims_more;

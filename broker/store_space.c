@@ -191,7 +191,9 @@ static bool is_due(const hr_store *store, const store_feed *feed, int64_t now_ms
     return is_old || total > store->options.journal_max_bytes;
 }
 
-/* Deletes the oldest history of one feed, by rows: one that holds an unsettled event too stays. */
+/* Deletes the oldest history of one feed, by rows: one that holds an unsettled event too stays.
+ * Damage that is read is left alone from then on; where a DELETE meets it, in the neighbour of a
+ * page that it empties, the tree is half mended and the transaction must not commit. */
 static hr_code trim_feed(hr_store *store, store_feed *feed, size_t most, uint64_t *total,
                          size_t *out_deleted) {
     uint64_t end = history_end(store, feed), gone = 0, last = 0;
@@ -228,6 +230,13 @@ static hr_code trim_feed(hr_store *store, store_feed *feed, size_t most, uint64_
     }
     hr_code code = hr_store_fault(store, result);
     sqlite3_reset(head);
+    if (code == HR_E_STORE_CORRUPT || code == HR_E_INVALID) {
+        hr_log(HR_LOG_ERROR, "store", "the history of feed %u cannot be deleted: %s", feed->id,
+               store->why);
+        feed->is_stuck = true;
+        *out_deleted = 0;
+        return HR_OK;
+    }
     if (code != HR_OK || *out_deleted == 0) {
         return code;
     }
@@ -272,11 +281,7 @@ hr_code hr_store_trim(hr_store *store, uint64_t incoming, size_t *events) {
         }
         hr_code code = trim_feed(store, feed, most, &total, &deleted);
         *events -= deleted < *events ? deleted : *events;
-        if (code == HR_E_STORE_CORRUPT || code == HR_E_INVALID) {
-            hr_log(HR_LOG_ERROR, "store", "the history of feed %u cannot be deleted: %s", feed->id,
-                   sqlite3_errmsg(store->db));
-            feed->is_stuck = true;
-        } else if (code != HR_OK) {
+        if (code != HR_OK) {
             return code;
         }
         store->trims_more = store->trims_more || is_due(store, feed, now_ms, total);

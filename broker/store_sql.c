@@ -103,6 +103,7 @@ static void remember(hr_store *store, int result) {
                   ? sqlite3_system_errno(store->db)
                   : 0;
     sys = sys == EBADF || sys == ENOENT ? 0 : sys; /* of its tidying up, not of what failed */
+    store->is_damaged = (result & 0xff) == SQLITE_CORRUPT || (result & 0xff) == SQLITE_NOTADB;
     uint32_t page = (result & 0xff) == SQLITE_CORRUPT ? hr_pages_damaged(store->pages) : 0;
     if (page != 0) {
         snprintf(store->why, sizeof store->why, "page %u (byte %llu) is damaged", page,

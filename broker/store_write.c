@@ -15,13 +15,12 @@
 
 void hr_store_fail_stop(hr_store *store, const char *what) {
     if (!store->has_failed) {
-        bool is_damaged = (sqlite3_errcode(store->db) & 0xff) == SQLITE_CORRUPT;
         hr_log(HR_LOG_ERROR, "store",
                "%s of %s failed: %s; nothing more is written and nothing acknowledged is lost: %s",
                what, store->path, store->why,
-               is_damaged ? "'headrace recover' saves what can be saved"
-                          : "mend that and start again");
-        if (is_damaged) {
+               store->is_damaged ? "'headrace recover' saves what can be saved"
+                                 : "mend that and start again");
+        if (store->is_damaged) {
             hr_store_condemn(store, store->why);
         }
     }

@@ -164,6 +164,22 @@ static void a_changed_byte_is_reported_and_the_rest_is_read(void **state) {
     hr_read_fini(&read);
 }
 
+/* The leaf of a table that holds a text. */
+static void damage_page_of(const world *w, const char *text) {
+    char *path = database(w);
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    char page[16384];
+    off_t at = 0;
+    while (pread(fd, page, sizeof page, at) == (ssize_t)sizeof page &&
+           !(page[0] == 0x0d && memmem(page, sizeof page, text, strlen(text)) != NULL)) {
+        at += (off_t)sizeof page;
+    }
+    memset(page, 0xff, 64);
+    assert_int_equal(pwrite(fd, page, 64, at), 64);
+    close(fd);
+    hr_free(path);
+}
+
 static void a_damaged_page_costs_its_own_events_only(void **state) {
     world *w = *state;
     hr_store_options options = fixture_options(w->dir);
@@ -174,18 +190,7 @@ static void a_damaged_page_costs_its_own_events_only(void **state) {
     }
     assert_int_equal(settle(w, 1), HR_OK);
     hr_store_close(w->store);
-    char *path = database(w);
-    int fd = open(path, O_RDWR | O_CLOEXEC);
-    char page[16384];
-    off_t at = 0;
-    while (pread(fd, page, sizeof page, at) == (ssize_t)sizeof page &&
-           !(page[0] == 0x0d && memmem(page, sizeof page, "1-500\x12", 6) != NULL)) {
-        at += (off_t)sizeof page;
-    }
-    memset(page, 0xff, 64);
-    assert_int_equal(pwrite(fd, page, 64, at), 64);
-    close(fd);
-    hr_free(path);
+    damage_page_of(w, "1-500\x12");
     assert_int_equal(open_world(w, &options, NULL), HR_OK); /* no refusal to start */
     uint64_t read_count = 0, corrupt_count = 0, from = 1;
     for (bool at_end = false; !at_end;) {
@@ -201,6 +206,33 @@ static void a_damaged_page_costs_its_own_events_only(void **state) {
     assert_int_equal(read_count + corrupt_count, 1000);
     assert_in_range(corrupt_count, 50, 120); /* a page holds about 90 */
     assert_int_equal(fixture_append(w->store, w->in, fixture_batch(w->in, 1001, 10, 100)), HR_OK);
+}
+
+/* A commit deletes the history beside a damaged page, and a page that is emptied is balanced with
+ * its neighbours: that ends the store, and every later start says so and what helps. */
+static void damage_that_a_commit_meets_is_said_once_and_again(void **state) {
+    world *w = *state;
+    hr_store_options options = fixture_options(w->dir);
+    assert_int_equal(open_world(w, &options, NULL), HR_OK);
+    for (uint64_t at = 1; at < 1000; at += 100) {
+        assert_int_equal(fixture_append(w->store, w->in, fixture_batch(w->in, at, 100, 100)),
+                         HR_OK);
+    }
+    assert_int_equal(settle(w, 1), HR_OK);
+    hr_store_close(w->store);
+    damage_page_of(w, "1-500\x12");
+    options.journal_max_bytes = 0;
+    assert_int_equal(open_world(w, &options, NULL), HR_OK);
+    hr_code code = HR_OK;
+    for (uint64_t low = 2; code == HR_OK && low < 500; low++) {
+        code = settle(w, low);
+    }
+    assert_int_equal(code, HR_E_STORE_IO);
+    hr_store_close(w->store);
+    w->store = NULL;
+    hr_error err = {0};
+    assert_int_equal(hr_store_open(&options, &w->store, &err), HR_E_STORE_CORRUPT);
+    assert_non_null(strstr(err.text, "headrace recover"));
 }
 
 /* All that is in the file after a clean stop: no flipped bit goes unseen. */
@@ -673,6 +705,7 @@ int main(void) {
         FAULT_TEST(the_folders_above_a_state_are_durable_before_it_is),
         FAULT_TEST(a_changed_byte_is_reported_and_the_rest_is_read),
         FAULT_TEST(a_damaged_page_costs_its_own_events_only),
+        FAULT_TEST(damage_that_a_commit_meets_is_said_once_and_again),
         FAULT_TEST(o_d6_a_flipped_bit_costs_one_event_or_is_refused_in_a_line),
         FAULT_TEST(a_newer_schema_is_refused_in_one_line),
         FAULT_TEST(a_schema_that_never_was_is_refused_and_left_alone),
