@@ -27,6 +27,16 @@ void hr_buffer_add(hr_buffer *buffer, const void *bytes, size_t size) {
     buffer->size += size;
 }
 
+void hr_buffer_add_number(hr_buffer *buffer, uint64_t number) {
+    char digits[20];
+    size_t at = sizeof digits;
+    do {
+        digits[--at] = (char)('0' + number % 10);
+        number /= 10;
+    } while (number > 0);
+    hr_buffer_add(buffer, digits + at, sizeof digits - at);
+}
+
 void hr_buffer_print(hr_buffer *buffer, const char *format, ...) {
     va_list args;
     va_start(args, format);

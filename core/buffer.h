@@ -21,6 +21,9 @@ static inline void hr_buffer_add_slice(hr_buffer *buffer, hr_slice slice) {
     hr_buffer_add(buffer, slice.bytes, slice.size);
 }
 
+/* The number in decimal, as printf's %llu, at a tenth of its price.  Thread: one. */
+void hr_buffer_add_number(hr_buffer *buffer, uint64_t number);
+
 /* printf appended, without a terminator.  Thread: one. */
 void hr_buffer_print(hr_buffer *buffer, const char *format, ...)
     __attribute__((format(printf, 2, 3)));

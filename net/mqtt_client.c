@@ -108,6 +108,35 @@ static void end_wait(hr_mqtt_client *it) {
     }
 }
 
+/* A commit costs as much for one message as for a hundred, so what waits behind a commit waits a
+ * moment more for company, as long as that brings company: a broker that lets fewer be open than
+ * come in that time sends none before it has our acknowledgements. */
+static bool begin_pause(hr_mqtt_client *it) {
+    uint64_t waiting = atomic_load(&it->taken) - atomic_load(&it->given);
+    if (waiting == 0 || waiting >= HR_MQTT_FULL || it->is_stopping ||
+        atomic_load(&it->wake) != HR_MQTT_WAKE_COMMIT) {
+        return false;
+    }
+    if (it->unpaused < it->must_not) {
+        it->unpaused++;
+        return false;
+    }
+    it->paused_with = waiting;
+    hr_timer_start(it->patience, HR_MQTT_PAUSE_MS, 0);
+    return true;
+}
+
+/* One that brought less than half as much again is not soon made again. */
+static void end_pause(hr_mqtt_client *it) {
+    uint64_t waiting = atomic_load(&it->taken) - atomic_load(&it->given);
+    bool was_worth_it = waiting > it->paused_with + it->paused_with / 2;
+    it->must_not = was_worth_it                              ? 0
+                   : it->must_not > HR_MQTT_UNPAUSED_MAX / 2 ? HR_MQTT_UNPAUSED_MAX
+                                                             : 2 * it->must_not + 1;
+    it->unpaused = 0;
+    it->paused_with = 0;
+}
+
 static void waited_long(void *data) {
     hr_mqtt_client *it = data;
     it->is_late = true;
@@ -121,6 +150,9 @@ static void give(hr_message *message) {
         return;
     }
     it->is_late = false;
+    if (it->paused_with > 0) {
+        end_pause(it);
+    }
     if (it->patience != NULL) {
         hr_timer_stop(it->patience);
     }
@@ -144,7 +176,7 @@ static void give(hr_message *message) {
         while (list != NULL) {
             hr_mqtt_message *next = list->next;
             it->dropped += list->qos == 0 ? 1 : 0;
-            hr_free(list);
+            hr_mqtt_message_free(list);
             list = next;
         }
     } else if (list != NULL) {
@@ -298,7 +330,7 @@ static void timer_fired(void *data) {
 void hr_mqtt_client_durable(hr_mqtt_client *it, uint64_t up_to, size_t cost) {
     it->safe = up_to > it->safe ? up_to : it->safe;
     it->safe_cost += cost;
-    if (it->safe >= atomic_load(&it->given)) {
+    if (it->safe >= atomic_load(&it->given) && !begin_pause(it)) {
         end_wait(it);
     }
     if (it->gate != NULL) {

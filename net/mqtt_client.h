@@ -18,10 +18,11 @@ typedef struct hr_mqtt_property {
     hr_slice name, value;
 } hr_mqtt_property;
 
-/* One message as it came, in one allocation (hr_free); slices point into it. */
+/* One message as it came; slices point to what lives as long as it. */
 typedef struct hr_mqtt_message {
     struct hr_mqtt_message *next;
-    uint64_t sequence; /* from 1 without gaps for each client */
+    struct hr_mqtt_block *block; /* where it lies, with its neighbours */
+    uint64_t sequence;           /* from 1 without gaps for each client */
     int64_t received_us;
     hr_slice topic, payload, content_type;
     hr_mqtt_property *properties; /* user properties, in order */
@@ -57,7 +58,8 @@ typedef enum hr_mqtt_session {
 } hr_mqtt_session;
 
 typedef struct hr_mqtt_client_user {
-    /* All that came since, oldest first; the list is the callee's. */
+    /* All that came since, oldest first; each is the callee's, who ends it with
+     * hr_mqtt_message_free(). */
     void (*messages)(void *data, hr_mqtt_message *take_list);
     /* why: the peer's words or what is special, NULL: nothing. */
     void (*state)(void *data, bool is_up, const char *why);
@@ -76,6 +78,9 @@ hr_code hr_mqtt_load(hr_error *err);
 hr_code hr_mqtt_client_open(hr_loop *loop, const hr_mqtt_settings *settings,
                             const hr_mqtt_client_user *user, hr_mqtt_client **out_client,
                             hr_error *err);
+
+/* Takes the message. Thread: any. */
+void hr_mqtt_message_free(hr_mqtt_message *take_message);
 
 /* Everything up to this sequence is durable; cost: the sum of what became so. */
 void hr_mqtt_client_durable(hr_mqtt_client *it, uint64_t up_to, size_t cost);

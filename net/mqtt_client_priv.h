@@ -15,8 +15,10 @@
 
 enum {
     HR_MQTT_KEEPALIVE_S = 60,
-    HR_MQTT_FULL = 256,     /* messages in the inbox that wait for no commit */
-    HR_MQTT_PATIENCE_MS = 5 /* that they wait for one */
+    HR_MQTT_FULL = 256,      /* messages in the inbox that wait for no commit */
+    HR_MQTT_PATIENCE_MS = 5, /* that they wait for one */
+    HR_MQTT_PAUSE_MS = 1,    /* that they wait behind one for company */
+    HR_MQTT_UNPAUSED_MAX = 1024
 };
 
 typedef enum hr_mqtt_phase {
@@ -86,6 +88,7 @@ struct hr_mqtt_client {
     /* The paho thread's side. */
     MQTTAsync handle; /* the control thread's alone */
     bool has_proxy;
+    struct hr_mqtt_block *block; /* the receiving thread's alone */
     atomic_ullong taken, attempt_now;
     atomic_size_t taken_cost;
     _Atomic(hr_mqtt_message *) inbox; /* newest first */
@@ -103,6 +106,8 @@ struct hr_mqtt_client {
     uint64_t attempt, safe, last_given, dropped;
     size_t safe_cost, url_now, urls_failed;
     uint64_t backoff_ms, losing_ns, stop_ns;
+    uint64_t paused_with;        /* messages that were there when a pause began; 0: there is none */
+    unsigned unpaused, must_not; /* commits without a pause, how many there are to be */
     char why[HR_ERROR_TEXT_BYTES];
 };
 

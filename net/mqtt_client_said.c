@@ -23,6 +23,59 @@ static void event_send(hr_mqtt_event *self) {
     hr_loop_post(self->client->loop, &self->message);
 }
 
+/* --- messages --- */
+
+/* Many messages, in the order in which they came: they are made on one thread and freed on another,
+ * which the C library's heap pays for with a contended lock a message. */
+typedef struct hr_mqtt_block {
+    atomic_size_t refs; /* messages that live, and OPEN while more come */
+    size_t used, count;
+    uint8_t bytes[];
+} block;
+
+enum { BLOCK_BYTES = 64 << 10, OWN_BYTES = BLOCK_BYTES / 4, OPEN = 1 << 30, ALIGN = 16 };
+
+static block *block_new(size_t size) {
+    block *self = hr_alloc(sizeof *self + size);
+    atomic_init(&self->refs, OPEN);
+    return self;
+}
+
+static void block_unref(block *self, size_t count) {
+    if (atomic_fetch_sub(&self->refs, count) == count) {
+        hr_free(self);
+    }
+}
+
+/* No more messages come into it. */
+static void block_close(block *self) {
+    block_unref(self, OPEN - self->count);
+}
+
+static hr_mqtt_message *message_new(hr_mqtt_client *it, size_t size) {
+    bool is_alone = size > OWN_BYTES;
+    size = (size + ALIGN - 1) / ALIGN * ALIGN;
+    block *in = is_alone ? block_new(size) : it->block;
+    if (in == NULL || (!is_alone && in->used + size > BLOCK_BYTES)) {
+        if (in != NULL) {
+            block_close(in);
+        }
+        in = it->block = block_new(BLOCK_BYTES);
+    }
+    hr_mqtt_message *self = (hr_mqtt_message *)(void *)(in->bytes + in->used);
+    in->used += size;
+    in->count++;
+    *self = (hr_mqtt_message){.block = in};
+    if (is_alone) {
+        block_close(in);
+    }
+    return self;
+}
+
+void hr_mqtt_message_free(hr_mqtt_message *take_message) {
+    block_unref(take_message->block, 1);
+}
+
 static hr_slice put(uint8_t **at, const void *bytes, size_t size) {
     hr_slice slice = hr_slice_of(*at, size);
     if (size > 0) {
@@ -32,7 +85,7 @@ static hr_slice put(uint8_t **at, const void *bytes, size_t size) {
     return slice;
 }
 
-static hr_mqtt_message *copy_message(const char *name, size_t name_size,
+static hr_mqtt_message *copy_message(hr_mqtt_client *it, const char *name, size_t name_size,
                                      const MQTTAsync_message *from) {
     size_t count = 0;
     size_t payload_size = from->payloadlen > 0 ? (size_t)from->payloadlen : 0;
@@ -48,7 +101,7 @@ static hr_mqtt_message *copy_message(const char *name, size_t name_size,
         }
     }
     size_t head = sizeof(hr_mqtt_message) + count * sizeof(hr_mqtt_property);
-    hr_mqtt_message *self = hr_alloc(head + size);
+    hr_mqtt_message *self = message_new(it, head + size);
     self->properties = (hr_mqtt_property *)(void *)(self + 1);
     uint8_t *at = (uint8_t *)self + head;
     self->topic = put(&at, name, name_size);
@@ -73,7 +126,7 @@ static hr_mqtt_message *copy_message(const char *name, size_t name_size,
 int hr_mqtt_on_message(void *context, char *name, int name_size, MQTTAsync_message *message) {
     hr_mqtt_client *it = context;
     size_t size = name_size > 0 ? (size_t)name_size : strlen(name);
-    hr_mqtt_message *copy = copy_message(name, size, message);
+    hr_mqtt_message *copy = copy_message(it, name, size, message);
     hr_paho.MQTTAsync_freeMessage(&message);
     hr_paho.MQTTAsync_free(name);
     uint64_t sequence = atomic_fetch_add(&it->taken, 1) + 1;

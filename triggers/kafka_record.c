@@ -42,17 +42,6 @@ void hr_kafka_packer_fini(hr_kafka_packer *self) {
     hr_buffer_fini(&self->envelope);
 }
 
-static void add_number(hr_buffer *out, int64_t number) {
-    char digits[20];
-    size_t at = sizeof digits;
-    uint64_t rest = (uint64_t)number;
-    do {
-        digits[--at] = (char)('0' + rest % 10);
-        rest /= 10;
-    } while (rest > 0);
-    hr_buffer_add(out, digits + at, sizeof digits - at);
-}
-
 static bool is_word(hr_slice name, const char *word) {
     return name.size == strlen(word) && strncasecmp((const char *)name.bytes, word, name.size) == 0;
 }
@@ -274,7 +263,7 @@ static hr_code pack_headers(hr_kafka_packer *self, const hr_kafka_origin *origin
                             hr_builder *out, hr_error *err) {
     size_t id_at = self->text.size; /* behind the key */
     hr_buffer_add_slice(&self->text, hr_slice_text(origin->id_prefix));
-    add_number(&self->text, record->offset < 0 ? 0 : record->offset);
+    hr_buffer_add_number(&self->text, record->offset < 0 ? 0 : (uint64_t)record->offset);
     fields->id = hr_slice_of(self->text.bytes + id_at, self->text.size - id_at);
     if (id_at > 0) {
         fields->partition_key.bytes = self->text.bytes; /* it may have moved */

@@ -34,6 +34,8 @@ typedef struct mqtt_trigger {
     hr_buffer scratch;
     char *source;
     char session[17]; /* hex */
+    hr_buffer id;     /* of the message at work; its first id_head bytes are those of all */
+    size_t id_head;
     bool takes_retained, is_wanted;
     uint64_t ticket, safe_ticket, emitted;
     uint64_t given;    /* the last sequence seen */
@@ -118,6 +120,8 @@ static hr_code init(hr_trigger *self, hr_error *err) {
     uint64_t random = 0;
     HR_ASSERT(getrandom(&random, sizeof random, 0) == (ssize_t)sizeof random);
     (void)snprintf(it->session, sizeof it->session, "%016" PRIx64, random);
+    hr_buffer_print(&it->id, "%.200s-%s-", self->name, it->session);
+    it->id_head = it->id.size;
     return HR_OK;
 }
 
@@ -222,12 +226,10 @@ static hr_code pack_structured(mqtt_trigger *it, const hr_mqtt_message *message,
     return hr_builder_add(out, out->count, hr_slice_of(it->scratch.bytes, it->scratch.size), err);
 }
 
-static hr_code pack(mqtt_trigger *it, const hr_mqtt_message *message, const char *id,
-                    hr_builder *out, hr_error *err) {
-    hr_mqtt_level levels[HR_MQTT_LEVELS];
+static hr_code pack(mqtt_trigger *it, const hr_mqtt_message *message, hr_slice id,
+                    const hr_mqtt_level *levels, size_t level_count, hr_builder *out,
+                    hr_error *err) {
     hr_attribute all[HR_ENVELOPE_ATTRIBUTES];
-    size_t level_count = 0;
-    (void)filter_of(it, message->topic, levels, &level_count);
     if (!hr_utf8_is_text(message->topic)) {
         return hr_fail(err, HR_E_MALFORMED, 0, "the topic is not UTF-8");
     }
@@ -238,7 +240,7 @@ static hr_code pack(mqtt_trigger *it, const hr_mqtt_message *message, const char
     if (is_cloudevents_json(message->content_type)) {
         return pack_structured(it, message, levels, level_count, out, err);
     }
-    hr_fields fields = {.id = hr_slice_text(id),
+    hr_fields fields = {.id = id,
                         .source = hr_slice_text(it->source),
                         .type = hr_slice_text("mqtt.message"),
                         .subject = message->topic,
@@ -327,7 +329,6 @@ static void count(mqtt_trigger *it, const hr_mqtt_message *message) {
 }
 
 static void take_one(mqtt_trigger *it, const hr_mqtt_message *message) {
-    char id[256];
     hr_error err = {0};
     hr_mqtt_level levels[HR_MQTT_LEVELS];
     size_t level_count = 0;
@@ -335,13 +336,14 @@ static void take_one(mqtt_trigger *it, const hr_mqtt_message *message) {
     bool is_ours = filter_of(it, message->topic, levels, &level_count) != NULL &&
                    (it->takes_retained || !message->is_retained);
     if (is_ours) {
-        (void)snprintf(id, sizeof id, "%.200s-%s-%" PRIu64, it->base.name, it->session,
-                       message->sequence);
+        it->id.size = it->id_head;
+        hr_buffer_add_number(&it->id, message->sequence);
+        hr_slice id = hr_slice_of(it->id.bytes, it->id.size);
         it->received_us = message->received_us;
-        hr_code code = pack(it, message, id, &it->builder, &err);
+        hr_code code = pack(it, message, id, levels, level_count, &it->builder, &err);
         if (code == HR_E_TOO_LARGE && it->builder.count > 0) {
             offer(it);
-            code = pack(it, message, id, &it->builder, &err);
+            code = pack(it, message, id, levels, level_count, &it->builder, &err);
         }
         if (code != HR_OK) {
             offer(it);
@@ -366,7 +368,7 @@ static void take_messages(void *data, hr_mqtt_message *take_list) {
             offer(it);
         }
         take_one(it, take_list);
-        hr_free(take_list);
+        hr_mqtt_message_free(take_list);
         take_list = next;
     }
     offer(it);
@@ -539,10 +541,9 @@ static hr_code emit(hr_trigger *self, hr_slice raw, const hr_node *options, hr_b
         return hr_fail(err, HR_E_INVALID, 0, "topic '%.100s' matches no filter of '%s'", topic,
                        self->name);
     }
-    char id[256];
-    (void)snprintf(id, sizeof id, "%.200s-%s-emit-%" PRIu64, self->name, it->session,
-                   ++it->emitted);
-    return pack(it, &message, id, out, err);
+    it->id.size = it->id_head;
+    hr_buffer_print(&it->id, "emit-%" PRIu64, ++it->emitted);
+    return pack(it, &message, hr_slice_of(it->id.bytes, it->id.size), levels, count, out, err);
 }
 
 static void stop(hr_trigger *self) {
@@ -558,6 +559,7 @@ static void fini(hr_trigger *self) {
     it->filter_count = 0;
     hr_builder_fini(&it->builder);
     hr_buffer_fini(&it->scratch);
+    hr_buffer_fini(&it->id);
     hr_free(it->source);
     hr_free(it->open);
     it->source = NULL;

@@ -28,6 +28,13 @@ static void a_buffer_grows_prints_and_consumes(void **state) {
     assert_string_equal(hr_buffer_text(&buffer), "x");
     hr_buffer_fini(&buffer);
     assert_null(buffer.bytes);
+    hr_buffer_add_number(&buffer, 0);
+    hr_buffer_add(&buffer, ",", 1);
+    hr_buffer_add_number(&buffer, 1203);
+    hr_buffer_add(&buffer, ",", 1);
+    hr_buffer_add_number(&buffer, UINT64_MAX);
+    assert_string_equal(hr_buffer_text(&buffer), "0,1203,18446744073709551615");
+    hr_buffer_fini(&buffer);
 }
 
 static void base64_knows_the_vectors_of_rfc_4648(void **state) {
