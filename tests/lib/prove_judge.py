@@ -119,13 +119,15 @@ def commit_s(inputs):
 def repeats_allowed(handled, one, function, slots, wait_s):
     """S14: at each interruption what ran, what was done and is not durable yet, and what the source
     has not been told. Done and not durable is what is settled while a checkpoint waits for its
-    interval or for the one before it, and while it is committed itself. Nor can more come again than
-    was handled, unless somebody else handled it meanwhile."""
+    interval or for the one before it, and while it is committed itself, at the least what each slot
+    answered last: a batch is done at once. Nor can more come again than was handled, unless somebody
+    else handled it meanwhile."""
     size = re.search(r"batch: \{ size: ([0-9]+)", function.more)
     running = max(slots, 1) * (int(size[1]) if size else 1)
     open_s = max(CHECKPOINT_S, wait_s) + wait_s + one.offset_s
     peak = handled.peak[function.name]
-    most = running + (peak if peak <= AT_ONCE else math.ceil(peak * open_s))
+    most = running + (peak if peak <= AT_ONCE else
+                      max(math.ceil(peak * open_s), min(peak, running)))
     return sum((most if one.offset_s > 0 else min(life[function.name], most)) + one.window
                for life in handled.lives[:-1])
 

@@ -129,11 +129,20 @@ class Judge(unittest.TestCase):
     def test_a_kill_repeats_what_ran_and_what_was_done_within_two_commits(self):
         self.assertEqual(commit_s([self.one]), 0.005)
         self.lines.append("# a kill")
-        allowed = 2 * 4 + 2  # slots, batches; 99 in a second, for a checkpoint and a commit
+        allowed = 2 * 4 + 2 * 4  # slots, batches: what runs, and what each has just answered
         self.repeat(allowed)
         self.assertEqual(self.found(), {})
         self.assertEqual(self.figures["duplicates"], allowed)
         self.repeat(1)
+        self.assertEqual(self.found(), {"too_often": 1})
+
+    def test_a_function_without_batches_repeats_by_its_rate(self):
+        self.lines.append("# a kill")
+        self.one.took_ms.update({24: 9900})
+        allowed = 2 + 6  # slots; 107 in a second, for two commits of 25 ms
+        self.repeat(allowed, "two")
+        self.assertEqual(self.found(), {})
+        self.repeat(1, "two")
         self.assertEqual(self.found(), {"too_often": 1})
 
     def test_what_comes_seldom_may_have_come_at_once(self):
@@ -152,7 +161,7 @@ class Judge(unittest.TestCase):
 
     def test_a_life_that_handled_nothing_repeats_nothing(self):
         self.lines += ["# a kill", "one e1 key h1", "# a kill", "# a kill"]
-        self.repeat(10)
+        self.repeat(16)
         self.assertEqual(self.found(), {})
         self.repeat(1)
         self.assertEqual(self.found(), {"too_often": 1})
