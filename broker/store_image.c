@@ -254,7 +254,10 @@ static void keep_commit(image *im, uint32_t first, uint32_t last) {
             im->frame_pages = (uint32_t)more;
         }
         im->frame_of[frame.page] = i;
-        im->pages = frame.pages != 0 ? frame.pages : im->pages;
+        if (im->is_broken[i] == 0) {
+            im->pages = frame.page > im->pages ? frame.page : im->pages;
+            im->pages = frame.pages != 0 ? frame.pages : im->pages;
+        }
     }
 }
 
@@ -312,16 +315,16 @@ static void read_wal(image *im) {
             break;
         }
         bool is_sane = frame.page != 0 && frame.page <= STORE_IMAGE_PAGES;
+        bool is_marks_end = is_marked && i == mark.frames; /* of a commit, broken or not */
         im->is_broken[i] = fate == FRAME_BROKEN || !is_sane;
         if (im->is_broken[i]) {
             broken = broken == 0 ? i : broken;
             if (is_marked && i > mark.frames) {
                 break; /* torn, and nobody was told of it */
             }
-            continue;
         }
         report->mended_frames += fate == FRAME_MENDED ? 1 : 0;
-        if (frame.pages == 0) {
+        if (!is_marks_end && (im->is_broken[i] || frame.pages == 0)) {
             continue;
         }
         if (!is_marked && broken > commit && i == last_commit(im, &head, all)) {

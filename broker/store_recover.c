@@ -156,13 +156,16 @@ static bool can_read(const store_recovery *r, const char *key, int64_t from) {
     return can;
 }
 
-/* The damage behind *after is skipped. false: nothing can be read behind it. */
+/* The damage behind *after is skipped. false: nothing can be read behind it. Steps are short, so
+ * that a page that can be read between damaged ones is not stepped over: one, and far away a 64th
+ * of what lies behind. */
 static bool skip(const store_recovery *r, const char *key, int64_t *after) {
+    enum { NEAR = 4096, PART = 64 };
     int64_t bad = *after, good = *after;
     bool can = false;
-    for (int64_t step = 1; !can && step < INT64_MAX / 4 && good < INT64_MAX / 4; step *= 2) {
+    while (!can && good < INT64_MAX / 4) {
         bad = good;
-        good = *after + step;
+        good += bad - *after < NEAR ? 1 : (bad - *after) / PART;
         can = can_read(r, key, good);
     }
     while (can && bad + 1 < good) {

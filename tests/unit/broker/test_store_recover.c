@@ -322,6 +322,22 @@ static void a_cut_wal_is_saved_up_to_where_it_ends_and_that_is_said(void **state
     hr_buffer_fini(&bytes);
 }
 
+/* More than one bit, in the frame that ends the last commit: the mark knows that it does. */
+static void a_damaged_end_of_the_wal_costs_its_own_page_only(void **state) {
+    world *w = *state;
+    killed(w);
+    hr_buffer bytes = {0};
+    fixture_load(w->damaged, names[1], &bytes);
+    memset(bytes.bytes + bytes.size - 9000, 0x5a, 512);
+    fixture_save(w->damaged, names[1], bytes.bytes, bytes.size);
+    assert_int_equal(recover(w, NULL), HR_OK);
+    assert_null(strstr(w->first, "the WAL was cut"));
+    assert_int_equal(w->rows, EVENTS);
+    found f = look(w);
+    assert_int_equal(f.drift, 0);
+    hr_buffer_fini(&bytes);
+}
+
 /* More than one bit: 512 bytes in the middle of each page in turn. */
 static void a_damaged_page_costs_what_stood_there(void **state) {
     world *w = *state;
@@ -375,6 +391,29 @@ static void a_page_that_is_gone_costs_its_own_rows_only(void **state) {
     hr_buffer_fini(&bytes);
 }
 
+/* All pages of the journal are gone but one, near its end. */
+static void a_page_between_damaged_ones_is_found(void **state) {
+    world *w = *state;
+    enum { PAGE = 16384, LEAF = 13, LEFT = 14 };
+    stopped(w);
+    hr_buffer bytes = {0};
+    unsigned rows = 0;
+    fixture_load(w->damaged, names[0], &bytes);
+    for (size_t page = 1; page < bytes.size / PAGE; page++) {
+        uint8_t *at = bytes.bytes + page * PAGE;
+        bool is_row = at[0] == LEAF && ((uint32_t)at[3] << 8 | at[4]) == 1;
+        rows += is_row ? 1 : 0;
+        if (is_row && rows != LEFT) {
+            memset(at, 0, PAGE);
+        }
+    }
+    fixture_save(w->damaged, names[0], bytes.bytes, bytes.size);
+    hr_error err = {0};
+    assert_int_equal(recover(w, &err), HR_OK);
+    assert_int_equal(w->rows, AT_ONCE);
+    hr_buffer_fini(&bytes);
+}
+
 static void a_cut_file_is_saved_in_part_or_refused_in_a_line(void **state) {
     world *w = *state;
     stopped(w);
@@ -422,8 +461,10 @@ int main(void) {
         RECOVER_TEST(a_flipped_bit_of_the_file_is_turned_back),
         RECOVER_TEST(a_flipped_bit_of_the_wal_is_turned_back),
         RECOVER_TEST(a_cut_wal_is_saved_up_to_where_it_ends_and_that_is_said),
+        RECOVER_TEST(a_damaged_end_of_the_wal_costs_its_own_page_only),
         RECOVER_TEST(a_damaged_page_costs_what_stood_there),
         RECOVER_TEST(a_page_that_is_gone_costs_its_own_rows_only),
+        RECOVER_TEST(a_page_between_damaged_ones_is_found),
         RECOVER_TEST(a_cut_file_is_saved_in_part_or_refused_in_a_line),
         RECOVER_TEST(a_running_daemon_and_an_old_state_are_left_alone),
     };
