@@ -102,7 +102,7 @@ static hr_code init(hr_trigger *self, hr_error *err) {
     }
     const char *version = hr_node_text(config, "version", "auto");
     const hr_node *tls = hr_node_get(config, "tls");
-    int64_t window = hr_node_number(config, "window", 1000);
+    int64_t window = hr_node_number(config, "window", 4000);
     to->version = strcmp(version, "5") == 0 ? 5 : strcmp(version, "3.1.1") == 0 ? 3 : 0;
     to->client_id = hr_node_text(config, "client_id", self->name);
     to->username = hr_node_text(config, "username", NULL);

@@ -19,6 +19,7 @@ static void begin_tapped(mqtt_bench *b, mqtt_tap *tap, const char *name, const c
                          const char *version) {
     mqtt_tap_open(tap, mqtt_port);
     mqtt_bench_begin(b, name, topic, version, tap->port);
+    mqtt_bench_set(b, NULL, "window", "1000");
     b->tap = tap;
 }
 
