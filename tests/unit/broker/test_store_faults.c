@@ -164,14 +164,21 @@ static void a_changed_byte_is_reported_and_the_rest_is_read(void **state) {
     hr_read_fini(&read);
 }
 
-/* The leaf of a table that holds a text. */
-static void damage_page_of(const world *w, const char *text) {
+/* A thousand events, and the leaf that holds the 500th is damaged. */
+static void leave_a_damaged_page(world *w, const hr_store_options *options) {
+    assert_int_equal(open_world(w, options, NULL), HR_OK);
+    for (uint64_t at = 1; at < 1000; at += 100) {
+        assert_int_equal(fixture_append(w->store, w->in, fixture_batch(w->in, at, 100, 100)),
+                         HR_OK);
+    }
+    assert_int_equal(settle(w, 1), HR_OK);
+    hr_store_close(w->store);
     char *path = database(w);
     int fd = open(path, O_RDWR | O_CLOEXEC);
     char page[16384];
     off_t at = 0;
     while (pread(fd, page, sizeof page, at) == (ssize_t)sizeof page &&
-           !(page[0] == 0x0d && memmem(page, sizeof page, text, strlen(text)) != NULL)) {
+           !(page[0] == 0x0d && memmem(page, sizeof page, "1-500\x12", 6) != NULL)) {
         at += (off_t)sizeof page;
     }
     memset(page, 0xff, 64);
@@ -183,14 +190,7 @@ static void damage_page_of(const world *w, const char *text) {
 static void a_damaged_page_costs_its_own_events_only(void **state) {
     world *w = *state;
     hr_store_options options = fixture_options(w->dir);
-    assert_int_equal(open_world(w, &options, NULL), HR_OK);
-    for (uint64_t at = 1; at < 1000; at += 100) {
-        assert_int_equal(fixture_append(w->store, w->in, fixture_batch(w->in, at, 100, 100)),
-                         HR_OK);
-    }
-    assert_int_equal(settle(w, 1), HR_OK);
-    hr_store_close(w->store);
-    damage_page_of(w, "1-500\x12");
+    leave_a_damaged_page(w, &options);
     assert_int_equal(open_world(w, &options, NULL), HR_OK); /* no refusal to start */
     uint64_t read_count = 0, corrupt_count = 0, from = 1;
     for (bool at_end = false; !at_end;) {
@@ -213,14 +213,7 @@ static void a_damaged_page_costs_its_own_events_only(void **state) {
 static void damage_that_a_commit_meets_is_said_once_and_again(void **state) {
     world *w = *state;
     hr_store_options options = fixture_options(w->dir);
-    assert_int_equal(open_world(w, &options, NULL), HR_OK);
-    for (uint64_t at = 1; at < 1000; at += 100) {
-        assert_int_equal(fixture_append(w->store, w->in, fixture_batch(w->in, at, 100, 100)),
-                         HR_OK);
-    }
-    assert_int_equal(settle(w, 1), HR_OK);
-    hr_store_close(w->store);
-    damage_page_of(w, "1-500\x12");
+    leave_a_damaged_page(w, &options);
     options.journal_max_bytes = 0;
     assert_int_equal(open_world(w, &options, NULL), HR_OK);
     hr_code code = HR_OK;
