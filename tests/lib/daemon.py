@@ -110,11 +110,10 @@ class Daemon:
         self.reader.join(LIMIT_S)
         self.process = None
 
-    def change_port(self):
-        """For the next start, when nobody knows the one it had: somebody may have taken it."""
-        old, self.port = self.port, free_port()
-        self.config.write_text(self.config.read_text().replace(f"127.0.0.1:{old}",
-                                                               f"127.0.0.1:{self.port}"))
+    def forget_port(self):
+        """For starts whose port nobody needs to know: the kernel gives one, so it is never taken."""
+        self.config.write_text(self.config.read_text().replace(f"127.0.0.1:{self.port}",
+                                                               "127.0.0.1:0"))
 
     def url(self, path):
         return f"http://127.0.0.1:{self.port}{path}"
