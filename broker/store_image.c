@@ -254,7 +254,7 @@ static void keep_commit(image *im, uint32_t first, uint32_t last) {
             im->frame_pages = (uint32_t)more;
         }
         im->frame_of[frame.page] = i;
-        if (im->is_broken[i] == 0) {
+        if (im->is_broken[i] == 0) { /* a broken end does not say how many pages there are */
             im->pages = frame.page > im->pages ? frame.page : im->pages;
             im->pages = frame.pages != 0 ? frame.pages : im->pages;
         }
