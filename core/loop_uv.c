@@ -7,19 +7,22 @@
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <time.h>
+#include <unistd.h>
 #include <uv.h>
 
 enum { REFUSED_TRIES = 20, REFUSED_PAUSE_NS = 20000000 };
 
 struct hr_loop {
     uv_loop_t uv;
-    uv_async_t wake;
-    pthread_mutex_t mutex;
-    hr_message *first, **last;
-    uv_prepare_t *before_sleep; /* after timers */
-    uv_check_t *after_sleep;    /* after descriptors and messages */
+    int wake;                     /* an eventfd, written when posted was empty */
+    pthread_mutex_t mutex;        /* of those who post; the loop itself never waits for it */
+    _Atomic(hr_message *) posted; /* newest first */
+    uv_prepare_t *before_sleep;   /* after timers */
+    uv_check_t *after_sleep;      /* after descriptors and messages */
     hr_message *deferred, **deferred_last;
 };
 
@@ -43,11 +46,13 @@ typedef struct signal_watch {
 } signal_watch;
 
 static void run_messages(hr_loop *loop) {
-    pthread_mutex_lock(&loop->mutex);
-    hr_message *message = loop->first;
-    loop->first = NULL;
-    loop->last = &loop->first;
-    pthread_mutex_unlock(&loop->mutex);
+    hr_message *newest = atomic_exchange(&loop->posted, NULL), *message = NULL;
+    while (newest != NULL) {
+        hr_message *older = newest->next;
+        newest->next = message;
+        message = newest;
+        newest = older;
+    }
     while (message != NULL) {
         hr_message *next = message->next;
         message->run(message);
@@ -55,8 +60,15 @@ static void run_messages(hr_loop *loop) {
     }
 }
 
-static void on_wake(uv_async_t *wake) {
-    run_messages(wake->data);
+/* Not uv_async_t: who is woken by that before uv_async_send() has returned spins until it has, for
+ * tens of microseconds where both share a processor. */
+static void on_wake(void *data, int events) {
+    hr_loop *loop = data;
+    uint64_t count;
+    (void)events;
+    if (read(loop->wake, &count, sizeof count) == (ssize_t)sizeof count) {
+        run_messages(loop);
+    }
 }
 
 static void run_deferred(hr_loop *loop) {
@@ -149,14 +161,13 @@ hr_loop *hr_loop_new(void) {
     int tries = 0;
     while (is_refused(begin(&loop->uv), "the event loop cannot begin", &tries)) {
     }
-    while (is_refused(uv_async_init(&loop->uv, &loop->wake, on_wake), "the event loop cannot begin",
-                      &tries)) {
+    while ((loop->wake = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) < 0 &&
+           is_refused(-errno, "the event loop cannot begin", &tries)) {
     }
     enroll(&loop->uv, loop->uv.async_io_watcher.fd, EPOLLIN);
     enroll(&loop->uv, loop->uv.signal_io_watcher.fd, EPOLLIN);
-    loop->wake.data = loop;
+    hr_watch_set(hr_watch_new(loop, loop->wake, on_wake, loop), HR_WATCH_READ);
     pthread_mutex_init(&loop->mutex, NULL);
-    loop->last = &loop->first;
     begin_turns(loop);
     return loop;
 }
@@ -174,14 +185,9 @@ static void free_handle(uv_handle_t *handle) {
 }
 
 static void close_any(uv_handle_t *handle, void *data) {
-    hr_loop *loop = data;
-    if (uv_is_closing(handle)) {
-        return;
-    }
-    if (handle == (uv_handle_t *)&loop->wake) {
-        uv_close(handle, NULL);
-    } else { /* all others begin with their handle */
-        uv_close(handle, free_handle);
+    (void)data;
+    if (!uv_is_closing(handle)) {
+        uv_close(handle, free_handle); /* all that is ours begins with its handle */
     }
 }
 
@@ -189,29 +195,33 @@ void hr_loop_free(hr_loop *loop) {
     if (loop == NULL) {
         return;
     }
-    while (loop->first != NULL || loop->deferred != NULL) {
+    while (atomic_load(&loop->posted) != NULL || loop->deferred != NULL) {
         run_messages(loop);
         run_deferred(loop);
     }
     tell_abort(true);
-    uv_walk(&loop->uv, close_any, loop);
+    uv_walk(&loop->uv, close_any, NULL);
     tell_abort(false);
     while (uv_loop_alive(&loop->uv)) { /* a stop() from outside run() ends the first turn early */
         uv_run(&loop->uv, UV_RUN_DEFAULT);
     }
     HR_ASSERT(uv_loop_close(&loop->uv) == 0);
+    pthread_mutex_lock(&loop->mutex); /* whoever posted the last message is done with it */
+    pthread_mutex_unlock(&loop->mutex);
+    close(loop->wake);
     pthread_mutex_destroy(&loop->mutex);
     hr_free(loop);
 }
 
 void hr_loop_post(hr_loop *loop, hr_message *message) {
-    message->next = NULL;
     pthread_mutex_lock(&loop->mutex);
-    bool was_empty = loop->first == NULL;
-    *loop->last = message;
-    loop->last = &message->next;
-    if (was_empty) { /* inside the lock, so that the loop cannot be freed in between */
-        uv_async_send(&loop->wake);
+    hr_message *older = atomic_load(&loop->posted);
+    do { /* from then on the message is the loop's */
+        message->next = older;
+    } while (!atomic_compare_exchange_weak(&loop->posted, &older, message));
+    if (older == NULL) { /* inside the lock, so that the loop cannot be freed in between */
+        const uint64_t one = 1;
+        HR_ASSERT(write(loop->wake, &one, sizeof one) == (ssize_t)sizeof one);
     }
     pthread_mutex_unlock(&loop->mutex);
 }

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* An HTTP/1.1 server over libmicrohttpd: routes, limits, and answers that may come later (after a
- * commit). The only file family that includes microhttpd.h.
+/* An HTTP/1.1 server: routes, limits, and answers that may come later (after a commit). llhttp
+ * reads requests, GnuTLS seals connections; no other file family includes llhttp.h.
  *
  * Life:  new -> route* -> start -> (request -> answer)* -> stop -> free
- * Requests arrive on the loop thread with their whole body; each is answered exactly once, now or
- * later, with hr_http_answer(). */
+ * A thread of its own reads and writes the sockets. Requests arrive on the loop thread with their
+ * whole body; each is answered exactly once, now or later, with hr_http_answer(). */
 #ifndef HR_NET_HTTP_SERVER_H
 #define HR_NET_HTTP_SERVER_H
 
@@ -26,10 +26,6 @@ typedef struct hr_http_options {
 /* Called on the loop thread. */
 typedef void hr_http_handler(void *data, hr_http_request *request);
 
-/* Loads libmicrohttpd, which start does by itself otherwise: a missing one is told before anything
- * starts. Errors: HR_E_UNSUPPORTED.  Thread: any. */
-hr_code hr_http_server_load(hr_error *err);
-
 hr_http_server *hr_http_server_new(hr_loop *loop, const hr_http_options *options);
 
 /* A path ("/hooks/uploads", exact, no query) and its handler. body_max: bytes; a larger body is
@@ -40,7 +36,7 @@ hr_code hr_http_route(hr_http_server *server, const char *path, size_t body_max,
                       size_t oversize_head, hr_http_handler *handler, void *data, hr_error *err);
 
 /* Binds and serves. Errors: HR_E_IO with "listen on 127.0.0.1:7080: address already in use",
- * HR_E_UNSUPPORTED (no libmicrohttpd). */
+ * HR_E_CONFIG (a certificate that is none), HR_E_UNSUPPORTED (TLS without GnuTLS). */
 hr_code hr_http_server_start(hr_http_server *server, hr_error *err);
 
 /* The bound port. */
@@ -61,8 +57,8 @@ void hr_http_each_header(const hr_http_request *request,
                          void (*each)(void *data, hr_slice name, hr_slice value), void *data);
 bool hr_http_is_cut(const hr_http_request *request);
 
-/* Ends the request. body is copied. headers: pairs name, value, ended by NULL; may be NULL.
- * Thread: loop. */
+/* Ends the request. body is copied. headers: pairs name, value, ended by NULL; may be NULL; Date,
+ * Content-Length and Connection are added.  Thread: loop. */
 void hr_http_answer(hr_http_request *request, int status, const char *const *headers,
                     hr_slice body);
 

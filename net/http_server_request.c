@@ -1,188 +1,320 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One request, from its first header line to its answer. */
+/* One request, from its first byte to its last. llhttp knows the grammar (strict: RFC 9112); here
+ * is what we keep of it, what we refuse, and how much of anything there may be. */
 #include "core/memory.h"
 #include "net/http_server_priv.h"
 
-#include <stdlib.h>
 #include <strings.h>
 
-struct MHD_Response *hr_http_line(int status, const char *text) {
-    struct MHD_Response *response =
-        hr_microhttpd.MHD_create_response_from_buffer_with_free_callback(
-            strlen(text), hr_copy_text(text), hr_free);
-    hr_require(response);
-    hr_microhttpd.MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE,
-                                          "text/plain; charset=utf-8");
-    if (status == 503) {
-        hr_microhttpd.MHD_add_response_header(response, MHD_HTTP_HEADER_RETRY_AFTER, "5");
-    }
-    return response;
-}
+static int on_url(llhttp_t *parser, const char *at, size_t size);
+static int on_url_complete(llhttp_t *parser);
+static int on_name(llhttp_t *parser, const char *at, size_t size);
+static int on_name_complete(llhttp_t *parser);
+static int on_value(llhttp_t *parser, const char *at, size_t size);
+static int on_value_complete(llhttp_t *parser);
+static int on_headers_complete(llhttp_t *parser);
+static int on_body(llhttp_t *parser, const char *at, size_t size);
+static int on_complete(llhttp_t *parser);
+
+static const llhttp_settings_t callbacks = {.on_url = on_url,
+                                            .on_url_complete = on_url_complete,
+                                            .on_header_field = on_name,
+                                            .on_header_field_complete = on_name_complete,
+                                            .on_header_value = on_value,
+                                            .on_header_value_complete = on_value_complete,
+                                            .on_headers_complete = on_headers_complete,
+                                            .on_body = on_body,
+                                            .on_message_complete = on_complete};
+
+enum { GO_ON = 0, STOP = -1 };
 
 static void keep_body(hr_http_request *request, size_t reserve) {
-    atomic_fetch_sub(&request->server->body_bytes, request->body_reserved);
+    request->server->body_bytes += reserve - request->body_reserved;
     request->body_reserved = reserve;
-    atomic_fetch_add(&request->server->body_bytes, reserve);
 }
 
-void hr_http_request_unref(hr_http_request *request) {
-    if (atomic_fetch_sub(&request->refs, 1) != 1) {
-        return;
-    }
-    if (request->response != NULL) {
-        hr_microhttpd.MHD_destroy_response(request->response);
-    }
+static void drop_body(hr_http_request *request) {
     hr_buffer_fini(&request->body);
-    hr_buffer_fini(&request->text);
-    hr_free(request->pairs);
-    hr_free(request);
+    keep_body(request, 0);
 }
 
-/* Copies a terminated text into request->text and returns where it stands. */
-static uint32_t keep_text(hr_http_request *request, const char *text, size_t size) {
-    size_t at = request->text.size;
-    HR_ASSERT(at + size < UINT32_MAX); /* the pool of a connection is far smaller */
-    if (size > 0) {
-        hr_buffer_add(&request->text, text, size);
+/* Empty; what is larger than a peer may keep is freed. */
+static void empty(hr_buffer *buffer) {
+    if (buffer->capacity > HR_HTTP_KEEP) {
+        hr_buffer_fini(buffer);
     }
-    hr_buffer_add(&request->text, "", 1);
-    return (uint32_t)at;
+    buffer->size = 0;
 }
 
-static enum MHD_Result keep_pair(void *data, enum MHD_ValueKind kind, const char *name,
-                                 size_t name_size, const char *value, size_t value_size) {
-    (void)kind;
-    hr_http_request *request = data;
+void hr_http_request_init(hr_http_request *request, hr_http_server *server) {
+    request->server = server;
+    llhttp_init(&request->parser, HTTP_REQUEST, &callbacks);
+    request->parser.data = request;
+}
+
+void hr_http_request_reset(hr_http_request *request) {
+    hr_http_request old = *request;
+    empty(&old.text);
+    empty(&old.body);
+    empty(&old.answer);
+    keep_body(request, 0);
+    *request = (hr_http_request){.server = old.server,
+                                 .parser = old.parser,
+                                 .text = old.text,
+                                 .pairs = old.pairs,
+                                 .pair_room = old.pair_room,
+                                 .body = old.body,
+                                 .answer = old.answer};
+    llhttp_reset(&request->parser);
+}
+
+void hr_http_request_fini(hr_http_request *request) {
+    drop_body(request);
+    hr_buffer_fini(&request->text);
+    hr_buffer_fini(&request->answer);
+    hr_free(request->pairs);
+}
+
+/* ---- refusals ---- */
+
+static void refuse(hr_http_request *request, int status, const char *said) {
+    if (request->verdict == 0) {
+        request->verdict = status;
+        request->said = said;
+    }
+    drop_body(request);
+}
+
+/* The same, without waiting for what is still to come. */
+static int refuse_now(hr_http_request *request, int status, const char *said) {
+    refuse(request, status, said);
+    request->is_refused = true;
+    return STOP;
+}
+
+/* ---- the head ---- */
+
+static char *text_at(const hr_http_request *request, uint32_t at) {
+    return (char *)request->text.bytes + at;
+}
+
+static int add_text(hr_http_request *request, const char *bytes, size_t size) {
+    if (request->text.size + size > HR_HTTP_HEADER_MAX) {
+        return refuse_now(request, 431, "the header lines are larger than 16 KiB");
+    }
+    if (size > 0) {
+        hr_buffer_add(&request->text, bytes, size);
+    }
+    return GO_ON;
+}
+
+static int on_url(llhttp_t *parser, const char *at, size_t size) {
+    return add_text(parser->data, at, size);
+}
+
+static int on_url_complete(llhttp_t *parser) {
+    return add_text(parser->data, "", 1);
+}
+
+static hr_http_pair *add_pair(hr_http_request *request) {
     if (request->pair_count == HR_HTTP_HEADERS) {
-        request->verdict = 431;
-        request->verdict_text = "too many header lines\n";
-        return MHD_NO;
+        refuse_now(request, 431, "too many header lines");
+        return NULL;
     }
     if (request->pair_count == request->pair_room) {
         request->pair_room = request->pair_room == 0 ? 16 : 2 * request->pair_room;
         request->pairs = hr_realloc(request->pairs, request->pair_room * sizeof *request->pairs);
     }
     hr_http_pair *pair = &request->pairs[request->pair_count++];
-    pair->name = keep_text(request, name, name_size);
-    pair->name_size = (uint32_t)name_size;
-    pair->has_value = value != NULL;
-    pair->value_size = value == NULL ? 0 : (uint32_t)value_size;
-    pair->value = keep_text(request, value, pair->value_size);
-    return MHD_YES;
+    *pair = (hr_http_pair){.name = (uint32_t)request->text.size};
+    return pair;
 }
 
-static void refuse(hr_http_request *request, int status, const char *text) {
-    if (request->verdict == 0) {
-        request->verdict = status;
-        request->verdict_text = text;
+/* The lines of a trailer, behind a chunked body, are read and forgotten. */
+static int on_name(llhttp_t *parser, const char *at, size_t size) {
+    hr_http_request *request = parser->data;
+    if (request->has_head) {
+        return GO_ON;
     }
-    hr_buffer_fini(&request->body);
-    keep_body(request, 0);
-}
-
-static const char *pair_text(const hr_http_request *request, uint32_t at) {
-    return (const char *)request->text.bytes + at;
-}
-
-/* What the header lines say about the body. */
-typedef struct framing {
-    uint32_t lengths, encodings;
-    bool is_chunked, is_expecting, has_length;
-    uint64_t length;
-} framing;
-
-static framing read_framing(const hr_http_request *request) {
-    framing result = {0};
-    for (uint32_t i = 0; i < request->header_count; i++) {
-        const char *name = pair_text(request, request->pairs[i].name);
-        const char *value = pair_text(request, request->pairs[i].value);
-        if (strcasecmp(name, "content-length") == 0) {
-            result.lengths++;
-            result.length = strtoull(value, NULL, 10);
-            result.has_length = value[0] != 0 && strspn(value, "0123456789") == strlen(value);
-        } else if (strcasecmp(name, "transfer-encoding") == 0) {
-            result.encodings++;
-            result.is_chunked = strcasecmp(value, "chunked") == 0;
-        } else if (strcasecmp(name, "expect") == 0) {
-            result.is_expecting = strcasecmp(value, "100-continue") == 0;
+    if (!request->is_naming) {
+        request->is_naming = true;
+        if (add_pair(request) == NULL) {
+            return STOP;
         }
     }
-    return result;
+    return add_text(request, at, size);
 }
 
-/* Decides what can be decided from the header lines. true: answer at once, without the body. */
-static bool judge_head(hr_http_request *request, const char *url) {
-    framing body = read_framing(request);
-    if (request->verdict == 0 && request->text.size > HR_HTTP_HEADER_MAX) {
-        refuse(request, 431, "the header lines are larger than 16 KiB\n");
+static int on_name_complete(llhttp_t *parser) {
+    hr_http_request *request = parser->data;
+    if (request->has_head) {
+        return GO_ON;
     }
-    if (request->verdict != 0) {
-        return true;
+    hr_http_pair *pair = &request->pairs[request->pair_count - 1];
+    request->is_naming = false;
+    pair->name_size = (uint32_t)request->text.size - pair->name;
+    pair->value = (uint32_t)request->text.size + 1;
+    return add_text(request, "", 1);
+}
+
+static int on_value(llhttp_t *parser, const char *at, size_t size) {
+    hr_http_request *request = parser->data;
+    return request->has_head ? GO_ON : add_text(request, at, size);
+}
+
+static int on_value_complete(llhttp_t *parser) {
+    hr_http_request *request = parser->data;
+    if (request->has_head) {
+        return GO_ON;
     }
-    if (body.lengths > 1 || (body.lengths > 0 && body.encodings > 0) || body.encodings > 1) {
-        refuse(request, 400, "Content-Length and Transfer-Encoding contradict each other\n");
-        return true;
+    hr_http_pair *pair = &request->pairs[request->pair_count - 1];
+    size_t size = request->text.size - pair->value;
+    const char *value = text_at(request, pair->value);
+    while (size > 0 && (value[size - 1] == ' ' || value[size - 1] == '\t')) {
+        size--; /* the parser leaves white space at the end */
     }
-    if ((body.lengths == 1 && !body.has_length) || (body.encodings == 1 && !body.is_chunked)) {
-        refuse(request, 400, "Content-Length or Transfer-Encoding cannot be read\n");
-        return true;
+    request->text.size = pair->value + size;
+    pair->value_size = (uint32_t)size;
+    return add_text(request, "", 1);
+}
+
+static int hex(char digit) {
+    static const char digits[] = "0123456789abcdef";
+    const char *at = digit == 0 ? NULL : strchr(digits, digit | (digit >= 'A' ? 0x20 : 0));
+    return at == NULL ? -1 : (int)(at - digits);
+}
+
+/* Undoes %XX in place, but %00, which no C string can hold; returns the size. */
+static uint32_t decode(char *text, bool is_form) {
+    char *to = text;
+    for (const char *from = text; *from != 0; from++) {
+        int high = from[0] == '%' ? hex(from[1]) : -1, low = high < 0 ? -1 : hex(from[2]);
+        if (low >= 0 && (high != 0 || low != 0)) {
+            *to++ = (char)(high * 16 + low);
+            from += 2;
+        } else {
+            *to++ = *from;
+            if (is_form && *from == '+') {
+                to[-1] = ' ';
+            }
+        }
     }
-    for (uint32_t i = 0; i < request->server->route_count; i++) {
-        if (strcmp(request->server->routes[i].path, url) == 0) {
-            request->route = &request->server->routes[i];
+    *to = 0;
+    return (uint32_t)(to - text);
+}
+
+/* The target to path and arguments, in place; "http://host/path" is as good as "/path". */
+static int read_target(hr_http_request *request, const char **out_path) {
+    char *target = text_at(request, 0);
+    if (strncasecmp(target, "http://", 7) == 0 || strncasecmp(target, "https://", 8) == 0) {
+        char *path = strchr(strchr(target, ':') + 3, '/');
+        memmove(target, path == NULL ? "/" : path, path == NULL ? 2 : strlen(path) + 1);
+    }
+    char *query = strchr(target, '?');
+    if (query != NULL) {
+        *query++ = 0;
+    }
+    decode(target, false);
+    *out_path = target;
+    for (char *next; query != NULL; query = next) {
+        next = strchr(query, '&');
+        if (next != NULL) {
+            *next++ = 0;
+        }
+        char *value = strchr(query, '=');
+        if (value != NULL) {
+            *value++ = 0;
+        }
+        hr_http_pair *pair = *query == 0 ? NULL : add_pair(request);
+        if (request->is_refused) {
+            return STOP;
+        }
+        if (pair != NULL) {
+            pair->name = (uint32_t)(query - target);
+            pair->name_size = decode(query, true);
+            pair->value_size = value == NULL ? 0 : decode(value, true);
+            pair->value = value == NULL ? pair->name + pair->name_size : (uint32_t)(value - target);
+        }
+    }
+    return GO_ON;
+}
+
+/* What the header lines say about the request itself. */
+static int judge_lines(hr_http_request *request) {
+    uint32_t hosts = 0, encodings = 0;
+    bool is_chunked = false;
+    for (uint32_t i = 0; i < request->header_count; i++) {
+        const char *name = text_at(request, request->pairs[i].name);
+        const char *value = text_at(request, request->pairs[i].value);
+        if (strcasecmp(name, "host") == 0) {
+            hosts++;
+        } else if (strcasecmp(name, "transfer-encoding") == 0) {
+            encodings++;
+            is_chunked = strcasecmp(value, "chunked") == 0;
+        } else if (strcasecmp(name, "expect") == 0) {
+            request->wants_continue = strcasecmp(value, "100-continue") == 0;
+        }
+    }
+    const llhttp_t *parser = &request->parser;
+    if (parser->http_major != 1) {
+        return refuse_now(request, 505, "only HTTP 1.0 and 1.1 are spoken here");
+    }
+    if (parser->http_minor == 0) {
+        request->wants_continue = false; /* it was not there yet */
+    } else if (hosts != 1) {
+        return refuse_now(request, 400, "there must be one line 'Host'");
+    }
+    if (encodings > 0 && (encodings > 1 || !is_chunked || parser->http_minor == 0)) {
+        return refuse_now(request, 400, "of Transfer-Encoding only 'chunked' is read");
+    }
+    return GO_ON;
+}
+
+static int on_headers_complete(llhttp_t *parser) {
+    hr_http_request *request = parser->data;
+    const char *path = NULL;
+    parser->upgrade = 0; /* no other protocol is spoken here: it is a request like all others */
+    request->header_count = request->pair_count;
+    request->has_head = true;
+    if (judge_lines(request) != GO_ON || read_target(request, &path) != GO_ON) {
+        return STOP;
+    }
+    const hr_http_server *server = request->server;
+    for (uint32_t i = 0; i < server->route_count && request->route == NULL; i++) {
+        if (strcmp(server->routes[i].path, path) == 0) {
+            request->route = &server->routes[i];
         }
     }
     if (request->route == NULL) {
-        refuse(request, 404, "nothing is served at this path\n");
-    } else if (body.length > request->route->body_max && request->route->oversize_head == 0) {
-        refuse(request, 413, "the body is too large\n");
+        refuse(request, 404, "nothing is served at this path");
+    } else if (parser->content_length > request->route->body_max &&
+               request->route->oversize_head == 0) {
+        refuse(request, 413, "the body is too large");
     }
-    if (request->verdict == 0) {
-        return false;
+    if (request->verdict != 0 &&
+        (request->wants_continue || parser->content_length > HR_HTTP_DISCARD_MAX)) {
+        request->is_refused = true; /* it need not be sent */
+        return STOP;
     }
-    return body.is_expecting || body.length > HR_HTTP_DISCARD_MAX;
+    return GO_ON;
 }
 
-static hr_http_request *begin(hr_http_server *server, struct MHD_Connection *connection,
-                              const char *url, const char *method) {
-    hr_http_request *request = hr_alloc(sizeof *request);
-    request->server = server;
-    request->connection = connection;
-    atomic_init(&request->refs, 1);
-    hr_buffer_room(&request->text, 1024); /* enough for most */
-    request->method = keep_text(request, method, strlen(method));
-    request->path = keep_text(request, url, strlen(url));
-    hr_microhttpd.MHD_get_connection_values_n(connection, MHD_HEADER_KIND, keep_pair, request);
-    request->header_count = request->pair_count;
-    hr_microhttpd.MHD_get_connection_values_n(connection, MHD_GET_ARGUMENT_KIND, keep_pair,
-                                              request);
-    return request;
-}
+/* ---- the body ---- */
 
-static enum MHD_Result answer_verdict(hr_http_request *request) {
-    struct MHD_Response *response = hr_http_line(request->verdict, request->verdict_text);
-    if (request->verdict == 400) { /* where the next request begins is not sure */
-        hr_microhttpd.MHD_add_response_header(response, MHD_HTTP_HEADER_CONNECTION, "close");
-    }
-    enum MHD_Result result =
-        hr_microhttpd.MHD_queue_response(request->connection, (unsigned)request->verdict, response);
-    hr_microhttpd.MHD_destroy_response(response);
-    return result;
-}
-
-/* Takes a piece of the body. false: too much of what nobody wants; cut the connection. */
-static bool take_body(hr_http_request *request, const char *bytes, size_t size) {
-    request->seen += size;
-    uint64_t max = request->route == NULL ? 0 : request->route->body_max;
-    if (request->verdict != 0) {
-        return request->seen <= max + HR_HTTP_DISCARD_MAX;
-    }
+static int on_body(llhttp_t *parser, const char *at, size_t size) {
+    hr_http_request *request = parser->data;
     const hr_http_route_entry *route = request->route;
+    uint64_t max = route == NULL ? 0 : route->body_max;
+    request->seen += size;
+    if (request->verdict != 0) {
+        request->is_too_much = request->seen > max + HR_HTTP_DISCARD_MAX;
+        return request->is_too_much ? STOP : GO_ON;
+    }
     HR_ASSERT(route != NULL); /* otherwise there is a verdict */
     if (request->seen > max) {
         if (route->oversize_head == 0) {
-            refuse(request, 413, "the body is too large\n");
-            return true;
+            refuse(request, 413, "the body is too large");
+            return GO_ON;
         }
         request->is_cut = true;
         if (request->body.size > route->oversize_head) {
@@ -192,81 +324,56 @@ static bool take_body(hr_http_request *request, const char *bytes, size_t size) 
         size = size < room ? size : room;
     }
     if (size > 0) {
-        hr_buffer_add(&request->body, bytes, size);
+        hr_buffer_add(&request->body, at, size);
         keep_body(request, request->body.capacity);
-        if (atomic_load(&request->server->body_bytes) > HR_HTTP_BODIES_MAX) {
-            refuse(request, 503, "too many large requests at once, try again\n");
+        if (request->server->body_bytes > HR_HTTP_BODIES_MAX) {
+            refuse(request, 503, "too many large requests at once, try again");
         }
     }
-    return !request->is_cut || request->seen <= HR_HTTP_DISCARD_CUT_MAX;
+    request->is_too_much = request->is_cut && request->seen > HR_HTTP_DISCARD_CUT_MAX;
+    return request->is_too_much ? STOP : GO_ON;
 }
 
-enum MHD_Result hr_http_on_access(void *data, struct MHD_Connection *connection, const char *url,
-                                  const char *method, const char *version, const char *upload,
-                                  size_t *upload_size, void **state) {
-    (void)version;
-    hr_http_request *request = *state;
-    if (request == NULL) {
-        request = begin(data, connection, url, method);
-        *state = request;
-        hr_http_expect(request, HR_HTTP_WAIT_BODY);
-        return judge_head(request, url) ? answer_verdict(request) : MHD_YES;
-    }
-    if (*upload_size > 0) {
-        size_t size = *upload_size;
-        *upload_size = 0;
-        hr_http_came(request, size);
-        return take_body(request, upload, size) ? MHD_YES : MHD_NO;
-    }
-    if (request->verdict != 0) {
-        return answer_verdict(request);
-    }
-    if (request->response != NULL) { /* resumed with its answer */
-        return hr_microhttpd.MHD_queue_response(connection, (unsigned)request->status,
-                                                request->response);
-    }
-    HR_ASSERT(!request->is_handed);
-    hr_http_expect(request, HR_HTTP_WAIT_NONE);
-    hr_http_hand_over(request);
-    return MHD_YES;
+static int on_complete(llhttp_t *parser) {
+    hr_http_request *request = parser->data;
+    request->is_kept = llhttp_should_keep_alive(parser) == 1;
+    return HPE_PAUSED; /* what comes behind it waits */
 }
 
-void hr_http_on_completed(void *data, struct MHD_Connection *connection, void **state,
-                          enum MHD_RequestTerminationCode how) {
-    (void)connection;
-    (void)how;
-    hr_http_server *server = data;
-    hr_http_request *request = *state;
-    if (request == NULL) {
-        return;
+hr_http_progress hr_http_parse(hr_http_request *request, const uint8_t *bytes, size_t size,
+                               size_t *out_used) {
+    request->is_begun = true;
+    llhttp_errno_t found = llhttp_execute(&request->parser, (const char *)bytes, size);
+    *out_used = size;
+    if (request->is_too_much) {
+        return HR_HTTP_CUT;
     }
-    *state = NULL;
-    keep_body(request, 0);
-    hr_http_expect(request, HR_HTTP_WAIT_NEXT);
-    bool was_handed = request->is_handed;
-    hr_http_request_unref(request);
-    if (was_handed) {
-        pthread_mutex_lock(&server->mutex);
-        server->handed--;
-        if (server->handed == 0) {
-            pthread_cond_signal(&server->answered);
-        }
-        pthread_mutex_unlock(&server->mutex);
+    if (found == HPE_PAUSED) {
+        *out_used = (size_t)(llhttp_get_error_pos(&request->parser) - (const char *)bytes);
+        return HR_HTTP_WHOLE;
     }
+    if (found != HPE_OK && !request->is_refused) {
+        request->why = llhttp_get_error_reason(&request->parser);
+        request->verdict = 0; /* where the body ends was not known after all */
+        refuse_now(request, 400, "the request cannot be read");
+    }
+    return request->is_refused ? HR_HTTP_REFUSED : HR_HTTP_MORE;
 }
+
+/* ---- what handlers see ---- */
 
 const char *hr_http_method(const hr_http_request *request) {
-    return pair_text(request, request->method);
+    return llhttp_method_name((llhttp_method_t)request->parser.method);
 }
 
 const char *hr_http_path(const hr_http_request *request) {
-    return pair_text(request, request->path);
+    return text_at(request, 0);
 }
 
 const char *hr_http_query(const hr_http_request *request, const char *name) {
     for (uint32_t i = request->header_count; i < request->pair_count; i++) {
-        if (strcmp(pair_text(request, request->pairs[i].name), name) == 0) {
-            return pair_text(request, request->pairs[i].value);
+        if (strcmp(text_at(request, request->pairs[i].name), name) == 0) {
+            return text_at(request, request->pairs[i].value);
         }
     }
     return NULL;
@@ -279,7 +386,7 @@ hr_slice hr_http_body(const hr_http_request *request) {
 hr_slice hr_http_header(const hr_http_request *request, const char *name) {
     for (uint32_t i = 0; i < request->header_count; i++) {
         const hr_http_pair *pair = &request->pairs[i];
-        if (strcasecmp(pair_text(request, pair->name), name) == 0) {
+        if (strcasecmp(text_at(request, pair->name), name) == 0) {
             return hr_slice_of(request->text.bytes + pair->value, pair->value_size);
         }
     }

@@ -8,9 +8,11 @@
 #include <stddef.h>
 #include <sys/random.h>
 
-/* Bytes of a group: little enough for a feed of the smallest journal (settings.journal.max_bytes).
- */
-enum { GROUP_BYTES = 64 << 10 };
+/* GROUP_BYTES: little enough for a feed of the smallest journal (settings.journal.max_bytes).
+ * GROUP_ENOUGH: requests that do not wait for the rest of their turn: those are read while these
+ * are written, and are the next group. Else all senders that wait for their answers would come to
+ * march in step, and the processors would idle while all of them are synced. */
+enum { GROUP_BYTES = 64 << 10, GROUP_ENOUGH = 16 };
 
 typedef struct rejected { /* offsets into unit->text */
     size_t raw, raw_size, why;
@@ -54,21 +56,36 @@ hr_code hr_sink_add(hr_sink *sink, hr_slice envelope, hr_error *err) {
 static void offer_group(hr_intake *intake) {
     hr_batch *batch = hr_builder_finish(&intake->group, 0, hr_real_us());
     if (batch != NULL) {
-        intake->trigger->host->offer(intake->trigger, batch, ++intake->ticket);
+        intake->gathered = 0;
+        intake->offered = ++intake->ticket;
+        intake->trigger->host->offer(intake->trigger, batch, intake->offered);
     }
+}
+
+/* A group is on its way to the disk. */
+static bool is_flying(const hr_intake *intake) {
+    return intake->offered > intake->settled;
 }
 
 static void on_turn(hr_message *message) {
     hr_intake *intake = (hr_intake *)(void *)((char *)message - offsetof(hr_intake, turn));
-    intake->is_grouped = false;
-    offer_group(intake);
+    intake->is_turning = false;
+    if (!is_flying(intake)) { /* else it gathers company until that is settled */
+        offer_group(intake);
+    }
+}
+
+static void offer_soon(hr_intake *intake) {
+    if (!intake->is_turning) {
+        intake->is_turning = true;
+        hr_loop_defer(intake->trigger->loop, &intake->turn);
+    }
 }
 
 hr_code hr_intake_load(const hr_node *kind_config, hr_error *err) {
-    hr_code code = hr_http_server_load(err);
     bool has_keys =
         hr_node_get(kind_config, "secret") != NULL || hr_node_get(kind_config, "token") != NULL;
-    return code == HR_OK && has_keys ? hr_digest_load(err) : code;
+    return has_keys ? hr_digest_load(err) : HR_OK;
 }
 
 void hr_intake_init(hr_intake *intake, hr_trigger *trigger) {
@@ -241,7 +258,8 @@ static void join_group(hr_intake_unit *unit) {
     hr_intake *intake = unit->intake;
     print_ids(unit);
     end_answer(unit);
-    if (intake->group.bytes.size + intake->reading.bytes.size > GROUP_BYTES) {
+    if (intake->group.bytes.size + intake->reading.bytes.size > GROUP_BYTES ||
+        (intake->gathered >= GROUP_ENOUGH && !is_flying(intake))) {
         offer_group(intake);
     }
     if (hr_builder_move(&intake->group, &intake->reading) != HR_OK) {
@@ -249,9 +267,9 @@ static void join_group(hr_intake_unit *unit) {
         HR_ASSERT(hr_builder_move(&intake->group, &intake->reading) == HR_OK);
     }
     enlist(unit, 1);
-    if (!intake->is_grouped) {
-        intake->is_grouped = true;
-        hr_loop_defer(intake->trigger->loop, &intake->turn);
+    intake->gathered++;
+    if (!is_flying(intake)) {
+        offer_soon(intake);
     }
 }
 
@@ -299,7 +317,12 @@ void hr_intake_commit(hr_intake_unit *take_unit) {
     }
 }
 
-static void stopped_if_idle(hr_intake *intake) {
+/* Tickets up to here are durable or refused. */
+static void settle(hr_intake *intake, uint64_t up_to_ticket) {
+    intake->settled = up_to_ticket > intake->settled ? up_to_ticket : intake->settled;
+    if (intake->gathered > 0 && !is_flying(intake)) {
+        offer_soon(intake);
+    }
     if (intake->is_stopping && !intake->has_stopped && intake->first == NULL) {
         intake->has_stopped = true;
         intake->trigger->host->stopped(intake->trigger);
@@ -315,7 +338,7 @@ void hr_intake_durable(hr_intake *intake, uint64_t up_to_ticket) {
         }
         answer_ids(unit, 202);
     }
-    stopped_if_idle(intake);
+    settle(intake, up_to_ticket);
 }
 
 void hr_intake_refused(hr_intake *intake, uint64_t first, uint64_t last, hr_code why) {
@@ -335,7 +358,7 @@ void hr_intake_refused(hr_intake *intake, uint64_t first, uint64_t last, hr_code
         hr_intake_say(unit->request, 503, hr_code_meaning(why));
         unit_free(unit);
     }
-    stopped_if_idle(intake);
+    settle(intake, last);
 }
 
 void hr_intake_want(hr_intake *intake, uint32_t events) {
@@ -344,11 +367,11 @@ void hr_intake_want(hr_intake *intake, uint32_t events) {
 
 void hr_intake_stop(hr_intake *intake) {
     intake->is_stopping = true;
-    stopped_if_idle(intake);
+    settle(intake, 0);
 }
 
 void hr_intake_fini(hr_intake *intake) {
-    if (intake->is_grouped) {
+    if (intake->is_turning) {
         hr_loop_forget(intake->trigger->loop, &intake->turn);
     }
     hr_builder_fini(&intake->reading);

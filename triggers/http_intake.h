@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Requests on their way to the disk: the events of one request are one unit, which is answered when
- * all of it is durable. What small requests of one turn of the loop bring is offered as one batch,
- * so that a hundred of them cost one unit of the store, one call and one answer. Shared by webhook
- * and storage.
+ * all of it is durable. What small requests bring while a group of them is on its way to the disk
+ * is the next group, one batch, so that a hundred of them cost one unit of the store, one call and
+ * one answer. Shared by webhook and storage.
  *
  * Life:  init -> (admit -> begin -> (pack | add | reject)* -> commit | abort)* -> stop -> fini
  * Rule:  a 2xx that stands for events leaves only in hr_intake_durable(). */
@@ -32,14 +32,16 @@ typedef struct hr_intake {
     hr_intake_unit *first, *last; /* committed and not yet answered, ascending */
     hr_builder reading;           /* events of the request in hand */
     hr_builder group;             /* events of committed ones, to be offered with ticket + 1 */
-    hr_message turn;              /* offers the group; deferred when is_grouped */
-    bool is_grouped;
+    uint32_t gathered;            /* requests in the group */
+    uint64_t offered, settled;    /* tickets: of the last group; durable or refused up to here */
+    hr_message turn;              /* offers the group; deferred when is_turning */
+    bool is_turning;
     bool is_shut; /* want(0) */
     bool is_stopping, has_stopped;
     int64_t unauthorized, malformed, refused, ignored;
 } hr_intake;
 
-/* hr_trigger_ops.load of what takes requests: the HTTP server, and digests for keys. */
+/* hr_trigger_ops.load of what takes requests: digests, for keys. */
 hr_code hr_intake_load(const hr_node *kind_config, hr_error *err);
 
 /* Everything here runs on the loop. */

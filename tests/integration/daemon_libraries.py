@@ -25,17 +25,15 @@ USERS = {
     "curl": ("http and notify", [
         HOOK + 'functions: { f: { from: t, http: "http://127.0.0.1:1/" } }\n',
         HOOK + 'functions: { f: { from: t, notify: { slack: "https://127.0.0.1:1/" } } }\n']),
-    "microhttpd": ("webhook and storage", [
-        HOOK + SHELL,
-        "triggers: { t: { storage: { kind: s3, insecure: true } } }\n" + SHELL]),
-    "gnutls": ("webhook and storage", [
-        "triggers: { t: { webhook: { secret: abc } } }\n" + SHELL]),
+    "gnutls": ("signatures and tokens", [
+        "triggers: { t: { webhook: { secret: abc } } }\n" + SHELL,
+        "triggers: { t: { storage: { kind: s3, token: abc } } }\n" + SHELL]),
     "glib-2.0": ("cron", [
         'triggers: { t: { cron: { at: "0 3 * * *", zone: Europe/Berlin } } }\n' + SHELL]),
     "pcre2-8": ("REGEXP", [
         HOOK + "functions: { f: { from: t, shell: cat, when: \"id REGEXP 'a'\" } }\n"]),
 }
-NEEDED_TOO = {"gnutls": ["microhttpd"], "pcre2-8": ["glib-2.0"]}  # those that bring it along
+NEEDED_TOO = {"pcre2-8": ["glib-2.0"]}  # those that bring it along
 
 
 def main():

@@ -24,8 +24,8 @@ BELOW = {
 # Each foreign library stands behind one family of files.
 FAMILIES = {
     "dlfcn.h": ("core/library", "functions/native"),
-    "gnutls/": ("net/digest",),
-    "microhttpd.h": ("net/http_server",),
+    "gnutls/": ("net/digest", "net/http_server_tls"),
+    "llhttp.h": ("net/http_server",),
     "librdkafka/": ("net/kafka_client",),
     "MQTT": ("net/mqtt_client",),
     "openssl/": ("net/mqtt_client",),

@@ -241,16 +241,6 @@ static void header_lines_over_16_kib_are_refused(void **state) {
     hr_buffer_fini(&head);
 }
 
-static void expect_100_continue_gets_its_line_and_its_answer(void **state) {
-    bench *self = *state;
-
-    raw_exchange *got =
-        ask(self, "POST /echo HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n", "b");
-
-    assert_int_equal(strncmp(got->answer, "HTTP/1.1 100", 12), 0);
-    assert_int_equal(got->status, 200);
-}
-
 static void an_answer_may_come_later_for_many_at_once(void **state) {
     bench *self = *state;
     raw_exchange *exchanges = hr_alloc_array(32, sizeof *exchanges);
@@ -520,8 +510,6 @@ int main(void) {
         cmocka_unit_test_setup_teardown(what_is_no_http_is_answered_400_or_closed, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(header_lines_over_16_kib_are_refused, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(expect_100_continue_gets_its_line_and_its_answer, set_up,
-                                        tear_down),
         cmocka_unit_test_setup_teardown(an_answer_may_come_later_for_many_at_once, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(a_client_that_left_does_not_disturb, set_up, tear_down),

@@ -105,8 +105,9 @@ static void what_was_refused_is_answered_503(void **state) {
 }
 
 typedef struct crowd {
-    raw_exchange exchanges[12];
-    pthread_t threads[12];
+    size_t count;
+    raw_exchange exchanges[24];
+    pthread_t threads[24];
 } crowd;
 
 static void *post_one(void *data) {
@@ -116,8 +117,25 @@ static void *post_one(void *data) {
 
 static void wait_for_crowd(void *data) {
     crowd *all = data;
-    for (size_t i = 0; i < 12; i++) {
+    for (size_t i = 0; i < all->count; i++) {
         pthread_join(all->threads[i], NULL);
+    }
+}
+
+/* All of them post, and the loop has not run yet. */
+static void let_arrive(crowd *all) {
+    for (size_t i = 0; i < all->count; i++) {
+        all->exchanges[i].port = hr_http_server_port(bench.server);
+        assert_int_equal(pthread_create(&all->threads[i], NULL, post_one, &all->exchanges[i]), 0);
+    }
+    size_t arrived = 0;
+    while (arrived < all->count) { /* the server's own queue, since nobody outside can tell */
+        arrived = 0;
+        pthread_mutex_lock(&bench.server->mutex);
+        for (hr_http_request *at = bench.server->arrived.first; at != NULL; at = at->next) {
+            arrived++;
+        }
+        pthread_mutex_unlock(&bench.server->mutex);
     }
 }
 
@@ -125,7 +143,7 @@ static void wait_for_crowd(void *data) {
 static void requests_of_one_turn_are_one_offer(void **state) {
     (void)state;
     begin((const char *const[]){"dialect", "cloudevents", "insecure", "1", NULL});
-    static crowd all;
+    static crowd all = {.count = 12};
     char *bodies[12];
     for (int i = 0; i < 12; i++) {
         hr_buffer body = {0};
@@ -140,18 +158,11 @@ static void requests_of_one_turn_are_one_offer(void **state) {
         bodies[i] = hr_copy_text(hr_buffer_text(&body));
         hr_buffer_fini(&body);
         all.exchanges[i] =
-            (raw_exchange){.port = hr_http_server_port(bench.server),
-                           .head = "POST /hooks/hooked HTTP/1.1\r\nHost: x\r\n"
+            (raw_exchange){.head = "POST /hooks/hooked HTTP/1.1\r\nHost: x\r\n"
                                    "Content-Type: application/cloudevents-batch+json\r\n",
                            .body = bodies[i]};
-        assert_int_equal(pthread_create(&all.threads[i], NULL, post_one, &all.exchanges[i]), 0);
     }
-    uint32_t arrived = 0;
-    while (arrived < 12) { /* the server's own count, since nobody outside can tell */
-        pthread_mutex_lock(&bench.server->mutex);
-        arrived = bench.server->handed;
-        pthread_mutex_unlock(&bench.server->mutex);
-    }
+    let_arrive(&all);
     raw_with_loop(bench.loop, wait_for_crowd, &all);
     assert_int_equal(bench.offer_count, 1);
     assert_int_equal(bench_event_count(&bench), 13);
@@ -164,6 +175,55 @@ static void requests_of_one_turn_are_one_offer(void **state) {
         }
         hr_free(ids);
         hr_free(bodies[i]);
+    }
+}
+
+static bool is_second_early; /* it was offered before the first was durable */
+
+static void look_at_offer(trigger_bench *self) {
+    is_second_early |= self->offer_count == 2 && self->durable_ticket == 0;
+}
+
+/* Sixteen requests do not wait for the rest of their turn; that is the next group. */
+static void what_comes_while_a_group_is_synced_is_the_next(void **state) {
+    (void)state;
+    begin(JSON_OPEN);
+    bench.on_offer = look_at_offer;
+    is_second_early = false;
+    static crowd all = {.count = 24};
+    for (size_t i = 0; i < all.count; i++) {
+        all.exchanges[i] =
+            (raw_exchange){.head = "POST /hooks/hooked HTTP/1.1\r\nHost: x\r\n", .body = "1"};
+    }
+
+    let_arrive(&all);
+    raw_with_loop(bench.loop, wait_for_crowd, &all);
+
+    assert_int_equal(bench.offer_count, 2);
+    assert_int_equal(bench.offers[0]->count, 16);
+    assert_int_equal(bench.offers[1]->count, 8);
+    assert_false(is_second_early);
+    for (size_t i = 0; i < all.count; i++) {
+        assert_int_equal(all.exchanges[i].status, 202);
+    }
+}
+
+static void a_group_that_is_refused_lets_the_next_go(void **state) {
+    (void)state;
+    begin(JSON_OPEN);
+    bench.mode = BENCH_REFUSE;
+    static crowd all = {.count = 24};
+    for (size_t i = 0; i < all.count; i++) {
+        all.exchanges[i] =
+            (raw_exchange){.head = "POST /hooks/hooked HTTP/1.1\r\nHost: x\r\n", .body = "1"};
+    }
+
+    let_arrive(&all);
+    raw_with_loop(bench.loop, wait_for_crowd, &all);
+
+    assert_int_equal(bench.offer_count, 2);
+    for (size_t i = 0; i < all.count; i++) {
+        assert_int_equal(all.exchanges[i].status, 503);
     }
 }
 
@@ -217,7 +277,8 @@ static void probes_and_other_methods_make_no_event(void **state) {
     assert_int_equal(bench_ask(&bench, "GET", "/in", "", NULL)->status, 200);
     assert_int_equal(bench_ask(&bench, "HEAD", "/in", "", NULL)->status, 200);
     assert_int_equal(bench_ask(&bench, "PUT", "/in", "", "x")->status, 405);
-    assert_int_equal(bench_ask(&bench, "BREW", "/in", "", NULL)->status, 405);
+    assert_int_equal(bench_ask(&bench, "PURGE", "/in", "", NULL)->status, 405);
+    assert_int_equal(bench_ask(&bench, "BREW", "/in", "", NULL)->status, 400);
     const raw_exchange *got =
         bench_ask(&bench, "OPTIONS", "/in", "WebHook-Request-Origin: events.example\r\n", NULL);
     assert_int_equal(got->status, 200);
@@ -568,6 +629,8 @@ int main(void) {
         TEST(the_answer_comes_only_after_durable),
         TEST(what_was_refused_is_answered_503),
         TEST(requests_of_one_turn_are_one_offer),
+        TEST(what_comes_while_a_group_is_synced_is_the_next),
+        TEST(a_group_that_is_refused_lets_the_next_go),
         TEST(while_intake_is_shut_nothing_is_offered),
         TEST(malformed_bodies_are_answered_400_with_the_reason),
         TEST(a_body_over_max_body_is_answered_413),
