@@ -5,7 +5,7 @@
  * on the caller's loop. A peer is a connection with the one request it may have at a time. Until a
  * request is whole, and from its answer on, the peer belongs to the server's thread; in between the
  * request belongs to the caller's loop. What goes over goes in groups, so that a hundred requests
- * cost few locks and wake-ups: answers once a turn, requests eight at a time or at the end of the
+ * cost few locks and wake-ups: answers once a turn, requests sixteen at a time or at the end of the
  * turn, so that the first are looked at while the others are read.
  *
  * Source of the protocol: RFC 9110, RFC 9112. */
@@ -24,7 +24,7 @@ enum {
     HR_HTTP_HEADER_MAX = 16 << 10,  /* bytes of the target and all header lines; more: 431 */
     HR_HTTP_HEADERS = 128,          /* header lines and query arguments; more: 431 */
     HR_HTTP_READ = 64 << 10,        /* bytes of one read */
-    HR_HTTP_TOGETHER = 8,           /* requests that go over before the end of their turn */
+    HR_HTTP_TOGETHER = 16,          /* requests that go over before the end of their turn */
     HR_HTTP_KEEP = 4 << 10,         /* bytes of a buffer that a peer keeps for its next request */
     HR_HTTP_BODIES_MAX = 256 << 20, /* bytes of all bodies held at once; more: 503 */
     HR_HTTP_DISCARD_MAX = 16 << 20, /* bytes read and thrown away so that a 413 arrives */

@@ -136,7 +136,7 @@ static int on_name(llhttp_t *parser, const char *at, size_t size) {
     if (request->has_head) {
         return GO_ON;
     }
-    if (!request->is_naming) {
+    if (size > 0 && !request->is_naming) {
         request->is_naming = true;
         if (add_pair(request) == NULL) {
             return STOP;
@@ -149,6 +149,9 @@ static int on_name_complete(llhttp_t *parser) {
     hr_http_request *request = parser->data;
     if (request->has_head) {
         return GO_ON;
+    }
+    if (!request->is_naming) { /* the parser lets a line through that begins with its colon */
+        return refuse_now(request, 400, "a header line has no name");
     }
     hr_http_pair *pair = &request->pairs[request->pair_count - 1];
     request->is_naming = false;

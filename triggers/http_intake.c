@@ -12,7 +12,7 @@
  * GROUP_ENOUGH: requests that do not wait for the rest of their turn: those are read while these
  * are written, and are the next group. Else all senders that wait for their answers would come to
  * march in step, and the processors would idle while all of them are synced. */
-enum { GROUP_BYTES = 64 << 10, GROUP_ENOUGH = 16 };
+enum { GROUP_BYTES = 64 << 10, GROUP_ENOUGH = 32 };
 
 typedef struct rejected { /* offsets into unit->text */
     size_t raw, raw_size, why;

@@ -258,30 +258,29 @@ static void another_protocol_is_not_spoken(void **state) {
 
 static void what_two_servers_could_read_differently_is_refused(void **state) {
     bench *self = *state;
+#define POST "POST /echo HTTP/1.1\r\nHost: x\r\n"
     static const char *const bad[] = {
         "POST /echo HTTP/1.1\r\n\r\n",
-        "POST /echo HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n",
+        POST "Host: y\r\n\r\n",
         "POST /echo HTTP/1.1\r\nHost : x\r\n\r\n",
-        "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\nabc",
-        "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 3, 3\r\n\r\nabc",
-        "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: +3\r\n\r\nabc",
-        "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 0x3\r\n\r\nabc",
-        "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999999999\r\n\r\nabc",
-        "POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n"
-        "\r\n0\r\n\r\n",
-        "POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: identity\r\n\r\n",
-        "POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
-        "POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n",
-        "POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
-        "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "POST /echo HTTP/1.1\r\n: x\r\nHost: x\r\n\r\n",
+        POST ": x\r\n\r\n",
+        POST "Content-Length: 3\r\nContent-Length: 3\r\n\r\nabc",
+        POST "Content-Length: 3, 3\r\n\r\nabc",
+        POST "Content-Length: +3\r\n\r\nabc",
+        POST "Content-Length: 0x3\r\n\r\nabc",
+        POST "Content-Length: 99999999999999999999\r\n\r\nabc",
+        POST "Transfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n0\r\n\r\n",
+        POST "Transfer-Encoding: identity\r\n\r\n",
+        POST "Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
+        POST "Transfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n",
+        POST "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         "POST /echo HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-        "POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n\r\n",
-        "POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: "
-        "chunked\r\n\r\n3\r\nabcd\r\n0\r\n\r\n",
-        "POST /echo HTTP/1.1\r\nHost: x\r\nX-Word: a\rb\r\n\r\n",
-        "POST /echo HTTP/1.1\r\nHost: x\r\nX Word: a\r\n\r\n",
+        POST "Transfer-Encoding: chunked\r\n\r\n-1\r\n\r\n",
+        POST "Transfer-Encoding: chunked\r\n\r\n3\r\nabcd\r\n0\r\n\r\n",
+        POST "X-Word: a\rb\r\n\r\n",
+        POST "X Word: a\r\n\r\n",
         "POST /echo HTTP/1.1 \r\nHost: x\r\n\r\n",
-
         "BREW /echo HTTP/1.1\r\nHost: x\r\n\r\n",
     };
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {

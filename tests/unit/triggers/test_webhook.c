@@ -106,8 +106,8 @@ static void what_was_refused_is_answered_503(void **state) {
 
 typedef struct crowd {
     size_t count;
-    raw_exchange exchanges[24];
-    pthread_t threads[24];
+    raw_exchange exchanges[40];
+    pthread_t threads[40];
 } crowd;
 
 static void *post_one(void *data) {
@@ -184,13 +184,13 @@ static void look_at_offer(trigger_bench *self) {
     is_second_early |= self->offer_count == 2 && self->durable_ticket == 0;
 }
 
-/* Sixteen requests do not wait for the rest of their turn; that is the next group. */
+/* Thirty-two requests do not wait for the rest of their turn; that is the next group. */
 static void what_comes_while_a_group_is_synced_is_the_next(void **state) {
     (void)state;
     begin(JSON_OPEN);
     bench.on_offer = look_at_offer;
     is_second_early = false;
-    static crowd all = {.count = 24};
+    static crowd all = {.count = 40};
     for (size_t i = 0; i < all.count; i++) {
         all.exchanges[i] =
             (raw_exchange){.head = "POST /hooks/hooked HTTP/1.1\r\nHost: x\r\n", .body = "1"};
@@ -200,7 +200,7 @@ static void what_comes_while_a_group_is_synced_is_the_next(void **state) {
     raw_with_loop(bench.loop, wait_for_crowd, &all);
 
     assert_int_equal(bench.offer_count, 2);
-    assert_int_equal(bench.offers[0]->count, 16);
+    assert_int_equal(bench.offers[0]->count, 32);
     assert_int_equal(bench.offers[1]->count, 8);
     assert_false(is_second_early);
     for (size_t i = 0; i < all.count; i++) {
@@ -212,7 +212,7 @@ static void a_group_that_is_refused_lets_the_next_go(void **state) {
     (void)state;
     begin(JSON_OPEN);
     bench.mode = BENCH_REFUSE;
-    static crowd all = {.count = 24};
+    static crowd all = {.count = 40};
     for (size_t i = 0; i < all.count; i++) {
         all.exchanges[i] =
             (raw_exchange){.head = "POST /hooks/hooked HTTP/1.1\r\nHost: x\r\n", .body = "1"};
