@@ -305,10 +305,15 @@ static void add_peer(hr_http_server *server, int fd) {
     hr_watch_set(peer->watch, HR_WATCH_READ);
 }
 
-/* Files or memory are used up: whoever waited longest makes room, and we look again in a moment. */
+/* We look again in a moment; where files or memory are used up, whoever waited longest makes room.
+ */
 static void cannot_accept(hr_http_server *server, int problem) {
     hr_log(HR_LOG_WARN, "http", "a connection cannot be taken: %s", strerror(problem));
-    hr_http_make_room(server, server->peer_count > 0 ? server->peer_count - 1 : 0);
+    bool is_scarce =
+        problem == EMFILE || problem == ENFILE || problem == ENOBUFS || problem == ENOMEM;
+    if (is_scarce && server->peer_count > 0) {
+        hr_http_make_room(server, server->peer_count - 1);
+    }
     hr_watch_set(server->listener, 0);
     hr_timer_start(server->again, AGAIN_MS, 0);
 }
@@ -330,10 +335,10 @@ static void on_listener(void *data, int events) {
             add_peer(server, fd);
         } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
             return;
-        } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+        } else if (errno != ECONNABORTED && errno != EINTR && errno != EPROTO && errno != EPERM) {
             cannot_accept(server, errno);
             return;
-        } /* others are of the connection, which is gone */
+        } /* those are of the connection, which is gone */
     }
 }
 

@@ -216,10 +216,10 @@ class Case:
         if not self.runs():
             return "ended" if self.ended() else "hangs"
         self.load()
-        if self.record_s is None:
-            self.until(self.fault, LOAD_S)
-        else:
+        if self.record_s is not None:
             self.until(lambda: False, self.record_s)
+        elif self.until(self.fault, LOAD_S):
+            self.handled.mark("a fault")  # what it interrupted comes again before this life ends
         if not self.ended():
             time.sleep(AFTER_S)
         self.stopping.set()
