@@ -15,6 +15,14 @@ enum { ACCEPTS = 64, AGAIN_MS = 100 };
 
 /* ---- one peer ---- */
 
+/* A peer is gone, or waits for its next request and can be ended to make room. */
+static void find_place(hr_http_server *server) {
+    if (server->is_full && !server->is_leaving) {
+        server->is_full = false;
+        hr_watch_set(server->listener, HR_WATCH_READ);
+    }
+}
+
 void hr_http_peer_close(hr_http_peer *peer) {
     hr_http_server *server = peer->request.server;
     if (peer->state == HR_HTTP_CLOSED) {
@@ -27,10 +35,7 @@ void hr_http_peer_close(hr_http_peer *peer) {
         hr_http_tls_end(peer);
     }
     close(peer->fd);
-    if (server->is_full && !server->is_leaving) { /* there is a place again */
-        server->is_full = false;
-        hr_watch_set(server->listener, HR_WATCH_READ);
-    }
+    find_place(server);
     if (server->is_leaving && server->peer_count == 0) {
         hr_loop_stop(server->io);
     }
@@ -107,6 +112,7 @@ static void end_exchange(hr_http_peer *peer) {
     peer->sent = 0;
     peer->body_end_ns = 0;
     hr_http_expect(peer, HR_HTTP_WAIT_NEXT);
+    find_place(request->server);
 }
 
 static void send_answer(hr_http_peer *peer) {
@@ -322,6 +328,9 @@ static void on_listener(void *data, int events) {
     hr_http_server *server = data;
     (void)events;
     for (int i = 0; i < ACCEPTS; i++) {
+        if (server->peer_count >= server->peer_max && i > 0) {
+            return; /* who knows whether another one waits */
+        }
         if (server->peer_count >= server->peer_max) {
             hr_http_make_room(server, server->peer_max - 1);
         }

@@ -57,9 +57,12 @@ static void echo(void *data, hr_http_request *request) {
     hr_http_answer(request, 200, headers, body);
 }
 
+static atomic_bool is_held; /* a request came to hold() */
+
 static void hold(void *data, hr_http_request *request) {
     bench *self = data;
     count_call(self);
+    atomic_store(&is_held, true);
     assert_true(self->held_count < HELD);
     self->held[self->held_count++] = request;
     if (self->stops_in_handler) {
@@ -377,6 +380,37 @@ static void who_waits_longest_makes_room_in_a_crowd(void **state) {
     hr_http_server_free(server);
 }
 
+/* Takes the only place with a request at work, and keeps its connection while another one asks. */
+static void keep_the_place(void *data) {
+    queue *self = data;
+    static const char request[] = "GET /hold HTTP/1.1\r\nHost: x\r\n\r\n";
+    atomic_store(&is_held, false);
+    int fd = raw_connect(self->port);
+    HR_ASSERT(send(fd, request, sizeof request - 1, MSG_NOSIGNAL) == (ssize_t)sizeof request - 1);
+    while (!atomic_load(&is_held)) {
+        usleep(100);
+    }
+    self->late = (raw_exchange){.port = self->port, .head = "GET /echo HTTP/1.1\r\nHost: x\r\n"};
+    raw_run(&self->late);
+    close(fd);
+}
+
+static void who_was_answered_makes_room_for_who_waits(void **state) {
+    bench *self = *state;
+    hr_http_options options = {.listen = "127.0.0.1:0", .connections = 1};
+    hr_http_server *server = hr_http_server_new(self->loop, &options);
+    hr_error err = {0};
+    assert_int_equal(hr_http_route(server, "/echo", 1000, 0, echo, self, &err), HR_OK);
+    assert_int_equal(hr_http_route(server, "/hold", 1000, 0, hold, self, &err), HR_OK);
+    assert_int_equal(hr_http_server_start(server, &err), HR_OK);
+    queue late = {.port = hr_http_server_port(server)};
+
+    raw_with_loop(self->loop, keep_the_place, &late);
+
+    assert_int_equal(late.late.status, 200); /* it would wait in vain for 10 s */
+    hr_http_server_free(server);
+}
+
 static void big_bodies_arrive_whole(void **state) {
     bench *self = *state;
     size_t size = 3 << 20;
@@ -517,6 +551,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(stop_under_load_ends_every_request, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_connection_that_drips_is_ended, set_up, tear_down),
         cmocka_unit_test_setup_teardown(who_waits_longest_makes_room_in_a_crowd, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(who_was_answered_makes_room_for_who_waits, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(big_bodies_arrive_whole, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_port_in_use_is_said_in_one_line, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_path_is_taken_once, set_up, tear_down),

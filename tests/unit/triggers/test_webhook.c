@@ -178,6 +178,14 @@ static void requests_of_one_turn_are_one_offer(void **state) {
     }
 }
 
+static void let_arrive_alike(crowd *all) {
+    for (size_t i = 0; i < all->count; i++) {
+        all->exchanges[i] =
+            (raw_exchange){.head = "POST /hooks/hooked HTTP/1.1\r\nHost: x\r\n", .body = "1"};
+    }
+    let_arrive(all);
+}
+
 static bool is_second_early; /* it was offered before the first was durable */
 
 static void look_at_offer(trigger_bench *self) {
@@ -191,12 +199,8 @@ static void what_comes_while_a_group_is_synced_is_the_next(void **state) {
     bench.on_offer = look_at_offer;
     is_second_early = false;
     static crowd all = {.count = 40};
-    for (size_t i = 0; i < all.count; i++) {
-        all.exchanges[i] =
-            (raw_exchange){.head = "POST /hooks/hooked HTTP/1.1\r\nHost: x\r\n", .body = "1"};
-    }
 
-    let_arrive(&all);
+    let_arrive_alike(&all);
     raw_with_loop(bench.loop, wait_for_crowd, &all);
 
     assert_int_equal(bench.offer_count, 2);
@@ -213,12 +217,8 @@ static void a_group_that_is_refused_lets_the_next_go(void **state) {
     begin(JSON_OPEN);
     bench.mode = BENCH_REFUSE;
     static crowd all = {.count = 40};
-    for (size_t i = 0; i < all.count; i++) {
-        all.exchanges[i] =
-            (raw_exchange){.head = "POST /hooks/hooked HTTP/1.1\r\nHost: x\r\n", .body = "1"};
-    }
 
-    let_arrive(&all);
+    let_arrive_alike(&all);
     raw_with_loop(bench.loop, wait_for_crowd, &all);
 
     assert_int_equal(bench.offer_count, 2);
