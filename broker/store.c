@@ -1,15 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The store's queues and its thread. */
+/* The store's queues, and what a turn does. */
 #include "broker/store.h"
 
 #include "broker/store_priv.h"
 #include "core/crash.h"
 #include "core/memory.h"
 
-#include <errno.h>
-#include <time.h>
-
-enum { IDLE_MS = 1000, AGING_MS = 60000, CLOSE_ROUNDS = 1000 };
+enum { CLOSE_ROUNDS = 1000 };
 
 /* ---- what ended goes to the loop ---- */
 
@@ -52,19 +49,17 @@ static void on_mail(hr_message *message) {
     }
 }
 
+void hr_store_make_mail(hr_store *store) {
+    store->mail = hr_alloc(sizeof *store->mail);
+    *store->mail = (store_mail){.message = {.run = on_mail}, .store = store};
+}
+
 static void update_stats(hr_store *store) {
     sqlite3_file *file = NULL, *wal = NULL;
-    sqlite3_int64 bytes = 0, wal_bytes = 0;
     sqlite3_file_control(store->db, "main", SQLITE_FCNTL_FILE_POINTER, &file);
     sqlite3_file_control(store->db, "main", SQLITE_FCNTL_JOURNAL_POINTER, &wal);
-    if (file != NULL && file->pMethods != NULL) {
-        file->pMethods->xFileSize(file, &bytes);
-    }
-    if (wal != NULL && wal->pMethods != NULL) {
-        wal->pMethods->xFileSize(wal, &wal_bytes);
-    }
-    store->stats = (hr_store_stats){.file_bytes = (uint64_t)bytes,
-                                    .wal_bytes = (uint64_t)wal_bytes,
+    store->stats = (hr_store_stats){.file_bytes = hr_pages_size(file),
+                                    .wal_bytes = hr_pages_size(wal),
                                     .groups = store->groups,
                                     .units = store->units,
                                     .events = store->events,
@@ -72,8 +67,9 @@ static void update_stats(hr_store *store) {
                                     .intake_open = store->is_intake_open};
 }
 
-/* Appends what ended in this turn and wakes the loop once. */
-static void hand_over(hr_store *store, hr_unit *units, store_list_reads *reads) {
+void hr_store_tell(hr_store *store, const store_outcome *outcome) {
+    hr_unit *units = outcome->units;
+    hr_read *reads = outcome->reads;
     pthread_mutex_lock(&store->mutex);
     if (units != NULL) {
         *store->ended.last = units;
@@ -82,11 +78,13 @@ static void hand_over(hr_store *store, hr_unit *units, store_list_reads *reads) 
         }
         store->ended.last = &units->next;
     }
-    if (reads->first != NULL) {
-        *store->answered.last = reads->first;
-        store->answered.last = reads->last;
+    if (reads != NULL) {
+        *store->answered.last = reads;
+        while (reads->next != NULL) {
+            reads = reads->next;
+        }
+        store->answered.last = &reads->next;
     }
-    update_stats(store);
     bool has_mail =
         store->ended.first != NULL || store->answered.first != NULL || store->has_space_news;
     bool must_post = has_mail && store->mail != NULL && !store->mail->is_posted;
@@ -137,10 +135,9 @@ static hr_unit *take_group(hr_store *store) {
     return first;
 }
 
-static size_t serve_reads(hr_store *store, hr_read *reads, store_list_reads *answered) {
-    size_t ended = 0;
-    answered->first = NULL;
-    answered->last = &answered->first;
+/* Answers of those that are ready; the others go on with store->finds. */
+static hr_read *serve_reads(hr_store *store, hr_read *reads) {
+    hr_read *answered = NULL, **last = &answered;
     while (reads != NULL || store->finds != NULL) {
         hr_read *read = reads;
         if (read != NULL) {
@@ -155,52 +152,71 @@ static size_t serve_reads(hr_store *store, hr_read *reads, store_list_reads *ans
                 break; /* its next slice comes with the next turn */
             }
         }
-        *answered->last = read;
-        answered->last = &read->next;
-        ended++;
+        *last = read;
+        last = &read->next;
     }
-    return ended;
+    return answered;
 }
 
-static bool wal_is_long(const hr_store *store) {
-    return (uint64_t)store->wal_frames * store->options.page_bytes > store->wal_max_bytes;
-}
-
-/* One group and all reads that wait. Returns how many ended. */
-static size_t turn(hr_store *store) {
+void hr_store_write(hr_store *store, store_outcome *out) {
     pthread_mutex_lock(&store->mutex);
     hr_unit *units = take_group(store);
     hr_read *reads = store->reads.first;
     store->reads = (store_list_reads){.last = &store->reads.first};
     pthread_mutex_unlock(&store->mutex);
-    size_t ended = 0;
+    *out = (store_outcome){.units = units};
     if (units != NULL) {
         if (!hr_store_mutate(store, units)) {
             hr_store_commit(store, units);
         }
-        for (const hr_unit *unit = units; unit != NULL; unit = unit->next) {
-            ended++;
-        }
+        hr_store_owe(store, out);
     }
-    store_list_reads answered;
-    ended += serve_reads(store, reads, &answered);
-    hand_over(store, units, &answered);
-    if (!store->has_judged) {
-        hr_store_judge_syncs(store);
-    }
-    if (wal_is_long(store)) { /* after the answers */
+    out->reads = serve_reads(store, reads);
+    pthread_mutex_lock(&store->mutex);
+    update_stats(store);
+    pthread_mutex_unlock(&store->mutex);
+}
+
+void hr_store_keep_up(hr_store *store) {
+    if (hr_store_is_wal_long(store)) {
+        hr_store_drain(store);
         hr_store_checkpoint(store);
     }
     if (!store->is_intake_open) {
+        hr_store_drain(store);
         hr_store_try_reopen(store);
-        store_list_reads none = {.last = &none.first};
-        hand_over(store, NULL, &none);
+        hr_store_tell(store, &(store_outcome){0});
     }
+    if (!store->has_judged) {
+        hr_store_judge_syncs(store);
+    }
+}
+
+/* Without a thread. Returns how many ended. */
+static size_t turn(hr_store *store) {
+    store_outcome out;
+    size_t ended = 0;
+    hr_store_write(store, &out);
+    for (const hr_unit *unit = out.units; unit != NULL; unit = unit->next) {
+        ended++;
+    }
+    for (const hr_read *read = out.reads; read != NULL; read = read->next) {
+        ended++;
+    }
+    if (store->options.lags && !store->has_written && out.unsynced != NULL) {
+        store->written = out; /* as if somebody synced it while the next turn writes */
+        store->has_written = true;
+        return ended;
+    }
+    ended += store->has_written ? 1 : 0;
+    hr_store_drain(store);
+    hr_store_finish(store, &out);
+    hr_store_keep_up(store);
     return ended;
 }
 
 size_t hr_store_turn(hr_store *store) {
-    HR_ASSERT(!store->has_thread);
+    HR_ASSERT(!store->has_threads);
     size_t ended = turn(store);
     if (ended == 0) {
         hr_store_trim_idle(store);
@@ -209,132 +225,7 @@ size_t hr_store_turn(hr_store *store) {
     return ended;
 }
 
-/* ---- the thread ---- */
-
-static void run_job(hr_store *store, store_job *job) {
-    job->code = job->run(store, job->data, job->err);
-    pthread_mutex_lock(&store->mutex);
-    job->is_done = true;
-    pthread_cond_broadcast(&store->job_done);
-    pthread_mutex_unlock(&store->mutex);
-}
-
-/* Waits for work, at most so long (negative: for ever). Under the mutex. false: none came. */
-static bool wait_work(hr_store *store, int64_t wait_ms) {
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += wait_ms / 1000;
-    until.tv_nsec += wait_ms % 1000 * 1000000;
-    if (until.tv_nsec >= 1000000000) {
-        until.tv_sec++;
-        until.tv_nsec -= 1000000000;
-    }
-    for (;;) {
-        if (store->queue.first != NULL || store->reads.first != NULL || store->jobs != NULL ||
-            store->is_stopping || store->finds != NULL) {
-            return true;
-        }
-        int result = wait_ms < 0 ? pthread_cond_wait(&store->wake, &store->mutex)
-                                 : pthread_cond_timedwait(&store->wake, &store->mutex, &until);
-        if (result == ETIMEDOUT) {
-            return false;
-        }
-    }
-}
-
-/* How long it may sleep before something is to be done without being asked. */
-static int64_t idle_ms(const hr_store *store, bool is_tidy) {
-    if (!is_tidy || !store->is_intake_open) {
-        return IDLE_MS;
-    }
-    return hr_store_ages(store) ? AGING_MS : -1;
-}
-
-/* Nothing asked for a while. true: all is tidy. */
-static bool tidy(hr_store *store) {
-    if (!store->is_intake_open) {
-        turn(store);
-    }
-    if (hr_store_trim_idle(store)) {
-        return false;
-    }
-    if (store->wal_frames > 0) {
-        hr_store_checkpoint(store);
-    }
-    return true;
-}
-
-static void *run_thread(void *data) {
-    pthread_setname_np(pthread_self(), "hr-store");
-    hr_store *store = data;
-    bool is_tidy = false;
-    for (;;) {
-        pthread_mutex_lock(&store->mutex);
-        bool has_work = wait_work(store, idle_ms(store, is_tidy));
-        store_job *job = store->queue.first == NULL ? store->jobs : NULL; /* after its elders */
-        if (job != NULL) {
-            store->jobs = job->next;
-        }
-        bool must_stop = store->is_stopping && store->queue.first == NULL &&
-                         store->reads.first == NULL && store->jobs == NULL && job == NULL &&
-                         store->finds == NULL;
-        pthread_mutex_unlock(&store->mutex);
-        if (must_stop) {
-            return NULL;
-        }
-        if (job != NULL) {
-            run_job(store, job);
-        } else if (has_work) {
-            turn(store);
-            is_tidy = false;
-        } else {
-            is_tidy = tidy(store);
-        }
-    }
-}
-
-hr_code hr_store_do(hr_store *store, hr_code (*run)(hr_store *, void *, hr_error *), void *data,
-                    hr_error *err) {
-    if (!store->has_thread) {
-        return run(store, data, err);
-    }
-    store_job job = {.run = run, .data = data, .err = err};
-    pthread_mutex_lock(&store->mutex);
-    store_job **last = &store->jobs;
-    while (*last != NULL) {
-        last = &(*last)->next;
-    }
-    *last = &job;
-    pthread_cond_signal(&store->wake);
-    while (!job.is_done) {
-        pthread_cond_wait(&store->job_done, &store->mutex);
-    }
-    pthread_mutex_unlock(&store->mutex);
-    return job.code;
-}
-
 /* ---- life and queues ---- */
-
-hr_code hr_store_start(hr_store *store, hr_error *err) {
-    HR_ASSERT(!store->has_thread);
-    if (store->options.loop == NULL) {
-        return HR_OK;
-    }
-    store->mail = hr_alloc(sizeof *store->mail);
-    *store->mail = (store_mail){.message = {.run = on_mail}, .store = store};
-    int result = pthread_create(&store->thread, NULL, run_thread, store);
-    if (result != 0) {
-        hr_free(store->mail);
-        store->mail = NULL;
-        return hr_fail(err, HR_E_IO, result, "start the store's thread: %s", strerror(result));
-    }
-    store->has_thread = true;
-    if (store->has_space_news) {
-        store_list_reads none = {.last = &none.first};
-        hand_over(store, NULL, &none);
-    }
-    return HR_OK;
-}
 
 int64_t hr_store_real_us(const hr_store *store) {
     const hr_store_options *options = &store->options;
@@ -352,7 +243,7 @@ void hr_store_submit(hr_store *store, hr_unit *unit) {
     pthread_mutex_lock(&store->mutex);
     *store->queue.last = unit;
     store->queue.last = &unit->next;
-    pthread_cond_signal(&store->wake);
+    hr_store_wake(store);
     pthread_mutex_unlock(&store->mutex);
 }
 
@@ -361,13 +252,13 @@ void hr_store_read(hr_store *store, hr_read *read) {
     pthread_mutex_lock(&store->mutex);
     *store->reads.last = read;
     store->reads.last = &read->next;
-    pthread_cond_signal(&store->wake);
+    hr_store_wake(store);
     pthread_mutex_unlock(&store->mutex);
 }
 
 void hr_store_get_stats(hr_store *store, hr_store_stats *out) {
     pthread_mutex_lock(&store->mutex);
-    if (!store->has_thread) {
+    if (!store->has_threads) {
         update_stats(store);
     }
     *out = store->stats;
@@ -378,14 +269,7 @@ void hr_store_close(hr_store *store) {
     if (store == NULL) {
         return;
     }
-    if (store->has_thread) {
-        pthread_mutex_lock(&store->mutex);
-        store->is_stopping = true;
-        pthread_cond_signal(&store->wake);
-        pthread_mutex_unlock(&store->mutex);
-        pthread_join(store->thread, NULL);
-        store->has_thread = false;
-    }
+    hr_store_stop(store);
     HR_CRASH_POINT("store.closing");
     if (!store->has_failed && store->unsynced_folders > 0 &&
         hr_store_sync_folders(store) != HR_OK) { /* without a commit, too, all of it is to last */
@@ -401,6 +285,8 @@ void hr_store_close(hr_store *store) {
         turn(store);
         deliver(store);
     }
+    hr_store_drain(store);
+    deliver(store);
     if (is_posted) {
         mail->store = NULL; /* frees itself when the loop runs it */
     } else {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The durable state: one SQLite file, one connection, one thread, group commit with waiters.
+/* The durable state: one SQLite file, one connection, two threads that take turns with it (one
+ * syncs a commit while the other writes the next), group commit with waiters.
  *
  * Life:  open -> (feed_open, function_open, load) -> start -> (submit, read)* -> close
  * Rule:  a unit is all or nothing; units become durable in the order they were submitted, and
@@ -27,6 +28,8 @@ typedef struct hr_store_options {
     int64_t dead_max_age_ms;    /* -1: none */
     const char *vfs;            /* SQLite VFS name, NULL: the default (tests) */
     uint32_t page_bytes;        /* of a new file; 0: 16,384 (tests: smaller ones split sooner) */
+    bool lags; /* without threads, every second turn ends with its commit written and not yet
+                  synced, as if the other thread were to do it (tests) */
     uint64_t wal_max_bytes; /* the WAL goes into the file above this; 0: 64 MiB, or two thirds of
                                a smaller ballast */
     /* What makes schema n + 1 out of schema n, in SQL; the first makes it out of nothing. NULL: the
@@ -165,8 +168,8 @@ typedef struct hr_store_loader {
 hr_code hr_store_load(hr_store *store, uint32_t only_feed, const hr_store_loader *loader,
                       hr_error *err);
 
-/* Starts the store thread. With options.loop NULL nothing runs by itself: hr_store_turn() does one
- * group commit and all queued reads in the caller's thread and runs done() (tests, simulator).
+/* Starts the store's threads. With options.loop NULL nothing runs by itself: hr_store_turn() does
+ * one group commit and all queued reads in the caller's thread and runs done() (tests, simulator).
  * Returns how many units and reads it ended. */
 hr_code hr_store_start(hr_store *store, hr_error *err);
 size_t hr_store_turn(hr_store *store);
@@ -220,7 +223,8 @@ typedef struct hr_read {
     struct hr_read *next;
 } hr_read;
 
-/* Queues a read; served between commits by the store thread.  Thread: loop. */
+/* Queues a read; served between commits, answered when all that it can see is durable.
+ * Thread: loop. */
 void hr_store_read(hr_store *store, hr_read *read);
 void hr_read_fini(hr_read *read); /* frees batch, corrupt, found, found_bytes */
 

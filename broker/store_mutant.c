@@ -100,14 +100,15 @@ static void say_ok(hr_unit *units, hr_code instead_of) {
     }
 }
 
-static bool is_group; /* of two units or more; one store a process */
+static atomic_bool is_group; /* of two units or more, until the next is; one store a process */
 
 bool hr_store_syncs_again(int result) {
     return result != SQLITE_OK && is_group && HR_MUTANT("sync-retried");
 }
 
 bool hr_store_mutate(hr_store *store, hr_unit *units) {
-    if (units->next == NULL) {
+    is_group = units->next != NULL;
+    if (!is_group) {
         return false;
     }
     apart what = HR_MUTANT("dead-letter-apart")   ? APART_DEAD
@@ -127,9 +128,7 @@ bool hr_store_mutate(hr_store *store, hr_unit *units) {
     if (HR_MUTANT("synchronous-normal")) {
         hr_store_exec(store, "PRAGMA synchronous=NORMAL");
     }
-    is_group = true;
     hr_store_commit(store, group);
-    is_group = false;
     if (HR_MUTANT("synchronous-normal")) {
         hr_store_exec(store, "PRAGMA synchronous=FULL");
     }

@@ -200,7 +200,11 @@ static int note_wal(void *data, sqlite3 *db, const char *name, int frames) {
     (void)name;
     hr_store *store = data;
     store->wal_frames = frames;
-    hr_store_mark(store, (uint32_t)frames, false);
+    store_wal_mark mark;
+    store->is_unmarked = hr_pages_defers(store->pages);
+    if (!store->is_unmarked && hr_store_count_wal(store, (uint32_t)frames, &mark)) {
+        hr_store_put_mark(store, &mark);
+    }
     return SQLITE_OK;
 }
 
@@ -527,6 +531,7 @@ hr_code hr_store_open(const hr_store_options *options, hr_store **out_store, hr_
     pthread_condattr_init(&attributes);
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
     pthread_cond_init(&store->wake, &attributes);
+    pthread_cond_init(&store->drained, &attributes);
     pthread_cond_init(&store->job_done, &attributes);
     pthread_condattr_destroy(&attributes);
     hr_code code = open_all(store, err);
@@ -559,6 +564,7 @@ void hr_store_free(hr_store *store) {
         close(store->lock_fd);
     }
     pthread_cond_destroy(&store->job_done);
+    pthread_cond_destroy(&store->drained);
     pthread_cond_destroy(&store->wake);
     pthread_mutex_destroy(&store->mutex);
     hr_buffer_fini(&store->row);

@@ -37,6 +37,8 @@ struct store_pages {
     uint32_t page_bytes;
     uint32_t damaged; /* the page met last, 0: none */
     uint32_t grown;   /* pages behind this one are of the transaction that is open; 0: none */
+    bool defers;      /* syncs of files that are not begun anew */
+    page_file *owed;  /* NULL: none */
     uint64_t syncs;
     uint64_t sync_ns[STORE_SYNCS]; /* how long the newest took */
     page_file *held_of;            /* whose write is held back; NULL: none is */
@@ -49,9 +51,10 @@ struct page_file {
     sqlite3_file file;
     sqlite3_file *base; /* behind this struct */
     struct store_pages *pages;
-    bool has_sums, is_written; /* written: since its last sync */
+    bool has_sums, is_written, is_begun; /* written, its first byte too: since its last sync */
     int lost; /* why what was held back from this byte on is not in the file; SQLITE_OK: it is */
     sqlite3_int64 lost_at;
+    sqlite3_int64 size; /* with what is held back; negative: not known yet */
 };
 
 enum { FILE_BYTES = (sizeof(page_file) + 15) / 16 * 16 };
@@ -163,6 +166,10 @@ static int file_write(sqlite3_file *file, const void *bytes, int size, sqlite3_i
                    size <= HELD_BYTES - pages->held_size;
     int result = follows ? SQLITE_OK : let_go(pages);
     self->is_written = true;
+    self->is_begun = self->is_begun || at == 0;
+    if (self->size >= 0 && self->size < at + size) {
+        self->size = at + size;
+    }
     if (result != SQLITE_OK) {
         return result;
     }
@@ -189,7 +196,18 @@ static int file_write(sqlite3_file *file, const void *bytes, int size, sqlite3_i
 static int file_truncate(sqlite3_file *file, sqlite3_int64 size) {
     page_file *self = opened(file);
     int result = settle(self);
+    self->size = -1;
     return result == SQLITE_OK ? self->base->pMethods->xTruncate(self->base, size) : result;
+}
+
+static int sync_base(page_file *self, int flags, uint64_t *out_ns) {
+    uint64_t begin_ns = hr_mono_ns();
+    int result = self->base->pMethods->xSync(self->base, flags);
+    if (hr_store_syncs_again(result)) {
+        result = self->base->pMethods->xSync(self->base, flags);
+    }
+    *out_ns = hr_mono_ns() - begin_ns;
+    return result;
 }
 
 static int file_sync(sqlite3_file *file, int flags) {
@@ -202,22 +220,29 @@ static int file_sync(sqlite3_file *file, int flags) {
     if (result != SQLITE_OK) {
         return result;
     }
-    uint64_t begin_ns = hr_mono_ns();
-    result = self->base->pMethods->xSync(self->base, flags);
-    if (hr_store_syncs_again(result)) {
-        result = self->base->pMethods->xSync(self->base, flags);
-    }
-    if (self->is_written && result == SQLITE_OK) { /* without a write any disk is quick */
-        pages->sync_ns[pages->syncs++ % STORE_SYNCS] = hr_mono_ns() - begin_ns;
+    /* The head of a WAL that begins anew must be there before its frames: with the one of before,
+       what they leave of its frames would be taken for all of it. */
+    if (pages->defers && !self->is_begun) {
+        pages->owed = self;
         self->is_written = false;
+        return SQLITE_OK;
     }
+    uint64_t took_ns = 0;
+    result = sync_base(self, flags, &took_ns);
+    if (self->is_written && result == SQLITE_OK) { /* without a write any disk is quick */
+        hr_pages_note_sync(pages, took_ns);
+    }
+    self->is_written = self->is_written && result != SQLITE_OK;
+    self->is_begun = self->is_begun && result != SQLITE_OK;
     return result;
 }
 
 static int file_size(sqlite3_file *file, sqlite3_int64 *out) {
     page_file *self = opened(file);
     int result = settle(self);
-    return result == SQLITE_OK ? self->base->pMethods->xFileSize(self->base, out) : result;
+    result = result == SQLITE_OK ? self->base->pMethods->xFileSize(self->base, out) : result;
+    self->size = result == SQLITE_OK ? *out : -1;
+    return result;
 }
 
 static int file_lock(sqlite3_file *file, int level) {
@@ -294,6 +319,7 @@ static int page_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *file, int
     }
     page_file *self = opened(file);
     *self = (page_file){.pages = vfs->pAppData,
+                        .size = -1,
                         .base = (sqlite3_file *)(void *)((uint8_t *)file + FILE_BYTES)};
     int result = base->xOpen(base, name, self->base, flags, out);
     if (result == SQLITE_OK && (flags & SQLITE_OPEN_MAIN_DB) != 0) { /* the WAL has its own */
@@ -385,6 +411,18 @@ const char *hr_pages_name(const struct store_pages *pages) {
     return pages->name;
 }
 
+uint64_t hr_pages_size(sqlite3_file *file) {
+    page_file *self = opened(file);
+    sqlite3_int64 size = 0;
+    if (self == NULL || self->file.pMethods != &methods) {
+        return 0;
+    }
+    if (self->size < 0 && file_size(file, &size) != SQLITE_OK) {
+        return 0;
+    }
+    return (uint64_t)self->size;
+}
+
 uint32_t hr_pages_damaged(const struct store_pages *pages) {
     return pages->damaged;
 }
@@ -392,6 +430,34 @@ uint32_t hr_pages_damaged(const struct store_pages *pages) {
 static int by_length(const void *a, const void *b) {
     const uint64_t *left = a, *right = b;
     return *left < *right ? -1 : *left > *right;
+}
+
+void hr_pages_defer(struct store_pages *pages, bool defers) {
+    pages->defers = defers;
+}
+
+bool hr_pages_defers(const struct store_pages *pages) {
+    return pages->defers;
+}
+
+sqlite3_file *hr_pages_owed(struct store_pages *pages) {
+    page_file *owed = pages->owed;
+    pages->owed = NULL;
+    return owed == NULL ? NULL : &owed->file;
+}
+
+int hr_pages_sync(sqlite3_file *file, uint64_t *out_ns, int *out_errno) {
+    page_file *self = opened(file);
+    int result = sync_base(self, SQLITE_SYNC_NORMAL, out_ns);
+    *out_errno = 0;
+    if (result != SQLITE_OK) {
+        self->base->pMethods->xFileControl(self->base, SQLITE_FCNTL_LAST_ERRNO, out_errno);
+    }
+    return result;
+}
+
+void hr_pages_note_sync(struct store_pages *pages, uint64_t took_ns) {
+    pages->sync_ns[pages->syncs++ % STORE_SYNCS] = took_ns;
 }
 
 uint64_t hr_pages_sync_ns(const struct store_pages *pages) {

@@ -2,7 +2,8 @@
 /* State shared by the files store*.c; for nobody else.
  *
  * The connection and all numbers belong to whoever runs the store: the caller before start and in
- * turns, the store thread after start. Between the threads stand the queues under the mutex. */
+ * turns, the thread that has the pen after start (store_thread.c). Between the threads stand the
+ * queues under the mutex. */
 #ifndef HR_BROKER_STORE_PRIV_H
 #define HR_BROKER_STORE_PRIV_H
 
@@ -10,11 +11,13 @@
 
 #include <pthread.h>
 #include <sqlite3.h>
+#include <stdatomic.h>
 
 enum {
     STORE_SCHEMA = 2,               /* PRAGMA user_version */
     STORE_APPLICATION = 0x48524365, /* PRAGMA application_id */
     STORE_PAGE_BYTES = 16384,       /* of a file that is made, unless the options say otherwise */
+    STORE_THREADS = 2,
     STORE_GROUP_EVENTS = 4096,
     STORE_GROUP_BYTES = 8 << 20,
     STORE_WAL_BYTES = 64 << 20,
@@ -101,6 +104,20 @@ typedef struct store_mail {
     bool is_posted;
 } store_mail;
 
+/* How many frames of which WAL are committed. */
+typedef struct store_wal_mark {
+    uint32_t salt[2], frames; /* frames 0: there is none */
+    bool is_moved;            /* and all of them are in the file */
+} store_wal_mark;
+
+/* What a turn came to; told when all that was written before is durable. */
+typedef struct store_outcome {
+    hr_unit *units; /* with results that hold when it is */
+    hr_read *reads;
+    sqlite3_file *unsynced; /* the WAL, which holds the group; NULL: nothing is to be synced */
+    store_wal_mark mark;    /* when it is */
+} store_outcome;
+
 typedef struct store_list_units {
     hr_unit *first, **last;
 } store_list_units;
@@ -126,12 +143,12 @@ struct hr_store {
     uint64_t seen_seq;
     hr_buffer row; /* that is being written */
     int wal_frames;
-    sqlite3_file *mark;        /* open since the first commit */
-    char *mark_name;           /* lives as long as it */
-    char why[200];             /* the last error in words, */
-    bool is_damaged;           /* and whether it was damage: a rollback clears SQLite's own */
-    bool has_failed;           /* fail-stop: a write was not known to be durable */
-    uint32_t unsynced_folders; /* the state's and those above it */
+    bool has_salts, is_unmarked; /* the last commit is, until it is synced */
+    uint32_t salt[2];            /* of the WAL */
+    char why[200];               /* the last error in words, */
+    bool is_damaged;             /* and whether it was damage: a rollback clears SQLite's own */
+    atomic_bool has_failed;      /* fail-stop: a write was not known to be durable */
+    uint32_t unsynced_folders;   /* the state's and those above it */
     bool is_intake_open, has_ballast, trims_more;
     bool has_judged; /* what the disk is worth */
     int64_t trimmed_dead_ms;
@@ -139,11 +156,21 @@ struct hr_store {
     store_find *finds;
     uint64_t groups, units, events;
 
+    /* of whoever syncs */
+    bool is_lost;       /* a sync failed: nothing behind it can be acknowledged */
+    sqlite3_file *mark; /* open since the first commit */
+    char *mark_name;    /* lives as long as it */
+
     /* between the threads, under mutex */
     pthread_mutex_t mutex;
-    pthread_cond_t wake, job_done;
-    pthread_t thread;
-    bool has_thread, is_stopping, has_space_news;
+    pthread_cond_t wake, drained, job_done;
+    pthread_t threads[STORE_THREADS];
+    size_t thread_count;
+    bool has_threads, is_stopping, has_space_news;
+    bool is_writing, is_syncing, has_written, is_tidy;
+    bool is_wal_long, has_finds; /* when the pen was put down */
+    uint64_t rested_ns;          /* when the pen was put down last */
+    store_outcome written;       /* and not synced yet, if has_written */
     store_list_units queue, ended;
     store_list_reads reads, answered;
     store_job *jobs;
@@ -152,7 +179,22 @@ struct hr_store {
 };
 
 /* store.c */
-/* Runs a job where the connection is at home and waits for it. */
+/* Takes a group and all reads that wait, commits the one and answers the others. */
+void hr_store_write(hr_store *store, store_outcome *out);
+/* What is to be done between groups: the WAL into the file, the intake opened again. */
+void hr_store_keep_up(hr_store *store);
+/* Hands what ended to the loop, and wakes it once. */
+void hr_store_tell(hr_store *store, const store_outcome *outcome);
+void hr_store_make_mail(hr_store *store);
+
+/* store_thread.c */
+/* Waits until all that is written is durable and told. By who has the pen. */
+void hr_store_drain(hr_store *store);
+/* Something came into a queue. Under the mutex. */
+void hr_store_wake(hr_store *store);
+/* Ends the threads, when what is queued is done. */
+void hr_store_stop(hr_store *store);
+/* Runs a job by who has the pen, when all before it is durable, and waits for it. */
 hr_code hr_store_do(hr_store *store, hr_code (*run)(hr_store *, void *, hr_error *), void *data,
                     hr_error *err);
 
@@ -178,6 +220,21 @@ void hr_pages_free(struct store_pages *take_pages);
 const char *hr_pages_name(const struct store_pages *pages);
 /* The page that could not be read last; 0: none. */
 uint32_t hr_pages_damaged(const struct store_pages *pages);
+/* Bytes of a file of the connection, 0: it is not open. Asked of the disk once: from Linux 6.13 on,
+ * a file whose times were asked for gets new ones with the next write, and ext4 then writes its
+ * inode with the next sync, which takes half as long again. */
+uint64_t hr_pages_size(sqlite3_file *file);
+/* From here on (or no longer) a sync of a file that is not begun anew is owed: what it is to make
+ * durable is written, and hr_pages_sync() is left to the caller. */
+void hr_pages_defer(struct store_pages *pages, bool defers);
+bool hr_pages_defers(const struct store_pages *pages);
+/* The file that is owed one; asked once. NULL: none is. */
+sqlite3_file *hr_pages_owed(struct store_pages *pages);
+/* Makes what was written to it durable, beside any other call but itself. Returns SQLite's result;
+ * *out_errno: the system's, 0: unknown. */
+int hr_pages_sync(sqlite3_file *file, uint64_t *out_ns, int *out_errno);
+/* One took so long. */
+void hr_pages_note_sync(struct store_pages *pages, uint64_t took_ns);
 /* How long the newest syncs of what was written took, the middle one of them; 0: too few yet. */
 uint64_t hr_pages_sync_ns(const struct store_pages *pages);
 /* A transaction that makes more than one table begins, on a file of so many pages (0: it is over).
@@ -217,13 +274,10 @@ hr_code hr_store_is_new(const hr_store *store, bool *out, hr_error *err);
  * is built on it. What the file has beyond the WAL was synced before it had its name, or before
  * the WAL went. */
 hr_code hr_store_renew_wal(const hr_store *store, hr_error *err);
-/* After a commit: so many frames of the WAL are durable; is_moved: and all of them are in the file.
- */
-void hr_store_mark(hr_store *store, uint32_t frames, bool is_moved);
-typedef struct store_wal_mark {
-    uint32_t salt[2], frames; /* frames 0: there is none */
-    bool is_moved;
-} store_wal_mark;
+/* So many frames are in the WAL. false: it cannot be read. The writer's thread. */
+bool hr_store_count_wal(hr_store *store, uint32_t frames, store_wal_mark *out);
+/* They are durable. Returns SQLite's result. The thread that synced them. */
+int hr_store_mark(hr_store *store, const store_wal_mark *mark);
 void hr_wal_read_mark(hr_slice bytes, store_wal_mark *out);
 /* Closes the mark; is_over: deletes it, since the WAL goes. false: it may still be there. */
 bool hr_store_unmark(hr_store *store, bool is_over);
@@ -290,7 +344,15 @@ void hr_store_counters_read(hr_slice bytes, hr_counters *out);
 /* Commits what can be committed of a list of units and sets the result of each. */
 void hr_store_commit(hr_store *store, hr_unit *units);
 hr_code hr_store_flush_feeds(hr_store *store);
+/* The mark, or fail-stop. */
+void hr_store_put_mark(hr_store *store, const store_wal_mark *mark);
+/* store->why says why. By who has the pen. */
 void hr_store_fail_stop(hr_store *store, const char *what);
+/* What a group of a turn owes until it may be told. By who wrote it. */
+void hr_store_owe(hr_store *store, store_outcome *out);
+/* Makes it durable and tells it, or that it is not known to be. One thread at a time, in the order
+ * in which they were written. */
+void hr_store_finish(hr_store *store, store_outcome *outcome);
 
 /* store_mutant.c */
 #ifdef HEADRACE_MUTANTS
@@ -334,7 +396,8 @@ void hr_store_try_reopen(hr_store *store);
 hr_code hr_store_trim(hr_store *store, uint64_t incoming, size_t *events);
 /* Deletes history in a transaction of its own. true: there is more. */
 bool hr_store_trim_idle(hr_store *store);
-/* Moves the WAL into the file. */
+bool hr_store_is_wal_long(const hr_store *store);
+/* Moves the WAL into the file. When all that is written is durable. */
 void hr_store_checkpoint(hr_store *store);
 /* Once, at the start: says that the state lies in memory. */
 void hr_store_judge_place(hr_store *store);

@@ -137,7 +137,7 @@ static uint64_t free_room(hr_store *store) {
 
 void hr_store_try_reopen(hr_store *store) {
     uint64_t now_ns = hr_store_mono_ns(store);
-    bool is_early = store->has_thread && now_ns - store->looked_ns < REOPEN_NS;
+    bool is_early = store->has_threads && now_ns - store->looked_ns < REOPEN_NS;
     if (store->is_intake_open || store->has_failed || is_early) {
         return;
     }
@@ -342,6 +342,10 @@ bool hr_store_ages(const hr_store *store) {
 
 /* ---- the WAL ---- */
 
+bool hr_store_is_wal_long(const hr_store *store) {
+    return (uint64_t)store->wal_frames * store->options.page_bytes > store->wal_max_bytes;
+}
+
 void hr_store_checkpoint(hr_store *store) {
     HR_CRASH_POINT("store.checkpoint");
     for (int tries = 0; !store->has_failed && tries < 2; tries++) {
@@ -351,9 +355,12 @@ void hr_store_checkpoint(hr_store *store) {
         hr_code code = result == SQLITE_OK ? HR_OK : hr_store_fault(store, result);
         if (code == HR_OK) {
             store->wal_frames = 0;
-            if (all > 0 && all == moved) {
-                hr_store_mark(store, (uint32_t)all, true);
+            store_wal_mark mark;
+            if (all > 0 && all == moved && hr_store_count_wal(store, (uint32_t)all, &mark)) {
+                mark.is_moved = true;
+                hr_store_put_mark(store, &mark);
             }
+            store->has_salts = false; /* the next commit may begin the WAL anew */
             HR_CRASH_POINT("store.checkpointed");
             return;
         }
@@ -379,7 +386,7 @@ void hr_store_judge_place(hr_store *store) {
 }
 
 void hr_store_judge_syncs(hr_store *store) {
-    uint64_t took_ns = hr_pages_sync_ns(store->pages);
+    uint64_t took_ns = store->stats.sync_ns;
     if (took_ns == 0) {
         return;
     }

@@ -5,9 +5,10 @@
  * After each commit, which was synced, the mark says how many frames of which WAL (its salts) are
  * committed. The mark itself is not synced: it may be old after a power cut, but never says more
  * than is durable. So a WAL that holds less than its mark was damaged or cut, and a torn end behind
- * the mark is a commit that nobody was told of. Where the mark is old, two whole commits behind a
- * broken frame say the same: the second was not begun before the first was synced. For that the
- * torn end of an earlier life is cut off at each open. */
+ * the mark is a commit that nobody was told of. Where the mark is old, three whole commits behind a
+ * broken frame say the same: what is not synced is at most the commit of that frame and the next
+ * (store_thread.c), and each has one end. For that the torn end of an earlier life is cut off at
+ * each open. */
 #include "broker/store_priv.h"
 
 #include "core/crash.h"
@@ -15,7 +16,8 @@
 #include "core/memory.h"
 
 enum {
-    MARK_BYTES = 28, /* magic, salts, frames, is_moved, sum */
+    UNSYNCED_ENDS = 2, /* of commits, whole behind a broken frame, though nobody was told of them */
+    MARK_BYTES = 28,   /* magic, salts, frames, is_moved, sum */
     MARK_MAGIC = 0x48524d4b,
     WAL_MAGIC = 0x377f0682, /* + 1: its checksums are over big-endian words */
     WAL_VERSION = 3007000,
@@ -146,33 +148,41 @@ static void read_mark(const hr_store *store, store_wal_mark *out) {
     hr_free(name);
 }
 
-void hr_store_mark(hr_store *store, uint32_t frames, bool is_moved) {
+bool hr_store_count_wal(hr_store *store, uint32_t frames, store_wal_mark *out) {
+    enum { SALTS_AT = 16, SALTS = 8 };
     sqlite3_file *wal = NULL;
-    uint8_t bytes[MARK_BYTES];
-    sqlite3_file_control(store->db, "main", SQLITE_FCNTL_JOURNAL_POINTER, &wal);
-    if (wal == NULL || wal->pMethods == NULL ||
-        wal->pMethods->xRead(wal, bytes + 4, 8, 16) != SQLITE_OK) {
-        return;
+    uint8_t bytes[SALTS] = {0};
+    if (!store->has_salts) {
+        sqlite3_file_control(store->db, "main", SQLITE_FCNTL_JOURNAL_POINTER, &wal);
+        store->has_salts = wal != NULL && wal->pMethods != NULL &&
+                           wal->pMethods->xRead(wal, bytes, SALTS, SALTS_AT) == SQLITE_OK;
+        store->salt[0] = get_u32(bytes);
+        store->salt[1] = get_u32(bytes + 4);
     }
+    *out = (store_wal_mark){.salt = {store->salt[0], store->salt[1]}, .frames = frames};
+    return store->has_salts;
+}
+
+int hr_store_mark(hr_store *store, const store_wal_mark *mark) {
+    uint8_t bytes[MARK_BYTES];
     if (store->mark == NULL) {
         store->mark_name = store->mark_name == NULL ? file_name(store, "-mark") : store->mark_name;
         if (open_file(store, store->mark_name, SQLITE_OPEN_CREATE, &store->mark) != SQLITE_OK ||
             store->mark == NULL) {
-            return; /* no room */
+            return SQLITE_OK; /* no room */
         }
     }
     put_u32(bytes, MARK_MAGIC);
-    put_u32(bytes + 12, frames);
-    put_u32(bytes + 16, is_moved ? 1 : 0);
+    put_u32(bytes + 4, mark->salt[0]);
+    put_u32(bytes + 8, mark->salt[1]);
+    put_u32(bytes + 12, mark->frames);
+    put_u32(bytes + 16, mark->is_moved ? 1 : 0);
     uint64_t sum = hr_hash(hr_slice_of(bytes, MARK_BYTES - 8));
     HR_CRASH_POINT("mark.write");
     put_u32(bytes + 20, (uint32_t)(sum >> 32));
     put_u32(bytes + 24, (uint32_t)sum);
     int result = store->mark->pMethods->xWrite(store->mark, bytes, MARK_BYTES, 0);
-    if (result != SQLITE_OK && result != SQLITE_FULL) { /* full: an old mark is true as well */
-        hr_store_fault(store, result);                  /* for its words */
-        hr_store_fail_stop(store, "writing the mark of the WAL");
-    }
+    return result == SQLITE_FULL ? SQLITE_OK : result; /* full: an old mark is true as well */
 }
 
 /* Deletes the mark for good. */
@@ -345,7 +355,7 @@ static hr_code judge(const hr_store *store, const scan *s, const store_wal_mark 
     if (is_marked && m->is_moved) {
         return HR_OK; /* all of it is in the file */
     }
-    if (s->later > 1 || (is_marked && s->frames < m->frames)) {
+    if (s->later > UNSYNCED_ENDS || (is_marked && s->frames < m->frames)) {
         return damaged(store, "is damaged or was cut", s->broken_at, err);
     }
     if (m->frames > 0 && !is_marked && (restarts == 0 || restarts > GENERATIONS)) {

@@ -261,6 +261,7 @@ static hr_code open_store(sim *s, hr_error *err) {
                                 .journal_keep_ms = s->journal_keep_ms,
                                 .dead_max_age_ms = -1,
                                 .page_bytes = s->page_bytes,
+                                .lags = s->seed % 2 == 1,
                                 .wal_max_bytes = s->wal_max_bytes,
                                 .real_us = clock_real,
                                 .mono_ns = clock_mono,

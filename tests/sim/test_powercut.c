@@ -58,7 +58,7 @@ typedef struct run {
     const char *dir;
     actor actors[ACTORS];
     uint64_t acked_events, problems_lost, problems_corrupt;
-    bool is_strict;
+    bool is_strict, lags; /* lags: a commit is written before the one before it is synced */
 } run;
 
 typedef struct job {
@@ -246,6 +246,7 @@ static bool open_store(run *r) {
     hr_error err = {0};
     options.vfs = "sim";
     options.wal_max_bytes = 256 << 10;
+    options.lags = r->lags;
     if (hr_store_open(&options, &r->store, &err) != HR_OK) {
         r->store = NULL;
         return false;
@@ -295,7 +296,7 @@ static void work(run *r, uint64_t events_more) {
 
 static void run_seed(hr_vfs_sim *sim, const char *dir, uint64_t seed, const char *lie, totals *t) {
     run *r = hr_alloc(sizeof *r);
-    *r = (run){.sim = sim, .dir = dir};
+    *r = (run){.sim = sim, .dir = dir, .lags = seed % 2 == 1};
     for (size_t i = 0; i < ACTORS; i++) {
         r->actors[i].next = 1;
     }

@@ -19,7 +19,7 @@ typedef struct world {
     char *live, *copy;
     hr_store *store;
     uint32_t in;
-    hr_buffer old_mark; /* after all commits but the last */
+    hr_buffer older_mark, old_mark; /* after all commits but the last two, but the last */
 } world;
 
 static const char *const names[] = {"headrace.db", "headrace.db-wal", "headrace.db-mark"};
@@ -41,8 +41,8 @@ static int set_up(void **state) {
     assert_int_equal(hr_store_open(&options, &w->store, NULL), HR_OK);
     assert_int_equal(hr_store_feed_open(w->store, "journal", "in", &w->in, &epoch, NULL), HR_OK);
     for (uint64_t i = 0; i < COMMITS; i++) {
-        if (i == COMMITS - 1) {
-            fixture_load(w->live, names[2], &w->old_mark);
+        if (i >= COMMITS - 2) {
+            fixture_load(w->live, names[2], i == COMMITS - 1 ? &w->old_mark : &w->older_mark);
         }
         hr_batch *batch = fixture_batch(w->in, 1 + i * 10, 10, 4000);
         assert_int_equal(fixture_append(w->store, w->in, batch), HR_OK);
@@ -58,6 +58,7 @@ static int tear_down(void **state) {
     fixture_remove(w->live);
     fixture_remove(w->copy);
     hr_buffer_fini(&w->old_mark);
+    hr_buffer_fini(&w->older_mark);
     hr_free(w);
     return 0;
 }
@@ -180,7 +181,19 @@ static void a_torn_commit_that_nobody_was_told_of_is_cut_off(void **state) {
     hr_buffer_fini(&wal);
 }
 
-/* Without a mark: the second commit behind was begun after the first was synced. */
+/* The last was written while the one before it was not yet synced. */
+static void two_torn_commits_that_nobody_was_told_of_are_cut_off(void **state) {
+    enum { FRAMES_AT = 12 };
+    world *w = *state;
+    const uint8_t *at = w->older_mark.bytes + FRAMES_AT;
+    uint64_t frames = (uint64_t)at[0] << 24 | (uint64_t)at[1] << 16 | (uint64_t)at[2] << 8 | at[3];
+    flip(w, 1, (HEAD + frames * FRAME + 5000) * 8);
+    fixture_save(w->copy, names[2], w->older_mark.bytes, w->older_mark.size);
+    hr_code code = HR_OK;
+    assert_int_equal(open_copy(w, &code), (COMMITS - 2) * 10);
+}
+
+/* Without a mark: the third commit behind was begun after the first was synced. */
 static void commits_behind_a_broken_frame_are_seen_without_a_mark(void **state) {
     world *w = *state;
     char *path = hr_format("%s/%s", w->copy, names[2]);
@@ -221,6 +234,7 @@ int main(void) {
         WAL_TEST(a_cut_database_beside_its_wal_is_refused),
         WAL_TEST(o_d6_the_wal_of_another_store_is_refused),
         WAL_TEST(a_torn_commit_that_nobody_was_told_of_is_cut_off),
+        WAL_TEST(two_torn_commits_that_nobody_was_told_of_are_cut_off),
         WAL_TEST(commits_behind_a_broken_frame_are_seen_without_a_mark),
         WAL_TEST(a_damaged_mark_says_nothing),
         WAL_TEST(a_clean_stop_leaves_neither_wal_nor_mark),
