@@ -21,6 +21,11 @@ static inline void hr_buffer_add_slice(hr_buffer *buffer, hr_slice slice) {
     hr_buffer_add(buffer, slice.bytes, slice.size);
 }
 
+/* Appends a C string.  Thread: one. */
+static inline void hr_buffer_add_text(hr_buffer *buffer, const char *text) {
+    hr_buffer_add(buffer, text, strlen(text));
+}
+
 /* The number in decimal, as printf's %llu, at a tenth of its price.  Thread: one. */
 void hr_buffer_add_number(hr_buffer *buffer, uint64_t number);
 

@@ -33,10 +33,6 @@ static const char *phrase(int status) {
     return ""; /* it may be empty */
 }
 
-static void add(hr_buffer *out, const char *text) {
-    hr_buffer_add(out, text, strlen(text));
-}
-
 /* "Date: Sun, 06 Nov 1994 08:49:37 GMT", made once a second. */
 static void add_date(hr_buffer *out) {
     static _Thread_local time_t made;
@@ -58,40 +54,40 @@ static void add_date(hr_buffer *out) {
         hr_buffer_fini(&text);
         made = now.tv_sec;
     }
-    add(out, line);
+    hr_buffer_add_text(out, line);
 }
 
 void hr_http_compose(hr_http_request *request, int status, const char *const *headers,
                      hr_slice body) {
     hr_buffer *out = &request->answer;
-    add(out, "HTTP/1.1 ");
+    hr_buffer_add_text(out, "HTTP/1.1 ");
     hr_buffer_add_number(out, (uint64_t)status);
-    add(out, " ");
-    add(out, phrase(status));
-    add(out, "\r\n");
+    hr_buffer_add_text(out, " ");
+    hr_buffer_add_text(out, phrase(status));
+    hr_buffer_add_text(out, "\r\n");
     add_date(out);
     bool has_body = status != 204 && status != 304;
     if (has_body) {
-        add(out, "Content-Length: ");
+        hr_buffer_add_text(out, "Content-Length: ");
         hr_buffer_add_number(out, body.size);
-        add(out, "\r\n");
+        hr_buffer_add_text(out, "\r\n");
     }
     if (!request->is_kept) {
-        add(out, "Connection: close\r\n");
+        hr_buffer_add_text(out, "Connection: close\r\n");
     } else if (request->parser.http_minor == 0) {
-        add(out, "Connection: keep-alive\r\n");
+        hr_buffer_add_text(out, "Connection: keep-alive\r\n");
     }
     for (size_t i = 0; headers != NULL && headers[i] != NULL; i += 2) {
         HR_ASSERT(headers[i + 1] != NULL);
         if (strpbrk(headers[i + 1], "\r\n") != NULL) {
             continue; /* no stranger's words begin a line of ours */
         }
-        add(out, headers[i]);
-        add(out, ": ");
-        add(out, headers[i + 1]);
-        add(out, "\r\n");
+        hr_buffer_add_text(out, headers[i]);
+        hr_buffer_add_text(out, ": ");
+        hr_buffer_add_text(out, headers[i + 1]);
+        hr_buffer_add_text(out, "\r\n");
     }
-    add(out, "\r\n");
+    hr_buffer_add_text(out, "\r\n");
     if (has_body && body.size > 0 && request->parser.method != HTTP_HEAD) {
         hr_buffer_add_slice(out, body);
     }

@@ -26,6 +26,7 @@ static hr_code compile(const hr_node *config, const char *key, struct hr_express
 }
 
 static hr_code json_init(hr_webhook *self, hr_error *err) {
+    self->source = hr_format("headrace/webhook/%s", self->trigger.name);
     hr_code code = compile(self->trigger.kind_config, "id", &self->id, err);
     if (code == HR_OK) {
         code = compile(self->trigger.kind_config, "type", &self->type, err);
@@ -44,6 +45,9 @@ static void json_fini(hr_webhook *self) {
         }
     }
     self->id = self->type = self->subject = NULL;
+    hr_free(self->source);
+    self->source = NULL;
+    hr_buffer_fini(&self->made_id);
 }
 
 /* Why a body is no JSON, in the words of a parser that counts lines. */
@@ -129,13 +133,19 @@ static hr_code json_read(hr_webhook *self, const hr_webhook_input *input, hr_sin
         key = hr_slice_of(key.bytes + 1, key.size - 2);
     }
     bool is_keyed = key.size > 0 && key.size <= 256;
-    char *id = is_keyed ? hr_copy_bytes(key.bytes, key.size)
-                        : hr_format("%s-%s", self->trigger.name, fresh);
-    char *source = hr_format("headrace/webhook/%s", self->trigger.name);
+    hr_buffer *id = &self->made_id;
+    id->size = 0;
+    if (is_keyed) {
+        hr_buffer_add_slice(id, key);
+    } else {
+        hr_buffer_add_text(id, self->trigger.name);
+        hr_buffer_add_text(id, "-");
+        hr_buffer_add_text(id, fresh);
+    }
     hr_slice content_type = input->header(input->data, "Content-Type");
     hr_fields fields = {
-        .id = hr_slice_text(id),
-        .source = hr_slice_text(source),
+        .id = hr_slice_of(id->bytes, id->size),
+        .source = hr_slice_text(self->source),
         .type = hr_slice_text("webhook.received"),
         .subject = hr_slice_text(input->path),
         .content_type = hr_content_type_is_json(content_type) ? content_type
@@ -148,8 +158,6 @@ static hr_code json_read(hr_webhook *self, const hr_webhook_input *input, hr_sin
     };
     bool is_plain = self->id == NULL && self->type == NULL && self->subject == NULL;
     hr_code code = is_plain ? hr_sink_pack(sink, &fields, err) : apply(self, &fields, sink, err);
-    hr_free(id);
-    hr_free(source);
     return code;
 }
 

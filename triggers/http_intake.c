@@ -11,8 +11,9 @@
 /* GROUP_BYTES: little enough for a feed of the smallest journal (settings.journal.max_bytes).
  * GROUP_ENOUGH: requests that do not wait for the rest of their turn: those are read while these
  * are written, and are the next group. Else all senders that wait for their answers would come to
- * march in step, and the processors would idle while all of them are synced. */
-enum { GROUP_BYTES = 64 << 10, GROUP_ENOUGH = 32 };
+ * march in step, and the processors would idle while all of them are synced.
+ * GROUP_BESIDE: what is worth a sync of its own while a group is on its way. */
+enum { GROUP_BYTES = 64 << 10, GROUP_ENOUGH = 24, GROUP_BESIDE = 12 };
 
 typedef struct rejected { /* offsets into unit->text */
     size_t raw, raw_size, why;
@@ -57,20 +58,23 @@ static void offer_group(hr_intake *intake) {
     hr_batch *batch = hr_builder_finish(&intake->group, 0, hr_real_us());
     if (batch != NULL) {
         intake->gathered = 0;
+        intake->before = intake->offered;
         intake->offered = ++intake->ticket;
         intake->trigger->host->offer(intake->trigger, batch, intake->offered);
     }
 }
 
-/* A group is on its way to the disk. */
-static bool is_flying(const hr_intake *intake) {
-    return intake->offered > intake->settled;
+/* May what was gathered go? At most two groups are on their way: while one is synced, the other is
+ * written. */
+static bool may_fly(const hr_intake *intake) {
+    bool is_alone = intake->offered <= intake->settled;
+    return is_alone || (intake->before <= intake->settled && intake->gathered >= GROUP_BESIDE);
 }
 
 static void on_turn(hr_message *message) {
     hr_intake *intake = (hr_intake *)(void *)((char *)message - offsetof(hr_intake, turn));
     intake->is_turning = false;
-    if (!is_flying(intake)) { /* else it gathers company until that is settled */
+    if (may_fly(intake)) { /* else it gathers company until one is settled */
         offer_group(intake);
     }
 }
@@ -157,7 +161,7 @@ static void print_ids(hr_intake_unit *unit) {
     const hr_builder *reading = &unit->intake->reading;
     for (uint32_t i = 0; i < reading->count; i++) {
         const hr_view *view = &reading->view[i];
-        hr_buffer_print(&unit->answer, unit->answer.size == 0 ? "{\"ids\":[" : ",");
+        hr_buffer_add_text(&unit->answer, unit->answer.size == 0 ? "{\"ids\":[" : ",");
         hr_json_add_text(&unit->answer,
                          hr_slice_of(reading->bytes.bytes + view->id_at, view->id_size));
     }
@@ -233,11 +237,11 @@ static void answer_ids(hr_intake_unit *unit, int status) {
 }
 
 static void end_answer(hr_intake_unit *unit) {
-    hr_buffer_print(&unit->answer, unit->answer.size == 0 ? "{\"ids\":[]" : "]");
+    hr_buffer_add_text(&unit->answer, unit->answer.size == 0 ? "{\"ids\":[]" : "]");
     if (unit->reject_count > 0) {
         hr_buffer_print(&unit->answer, ",\"rejected\":%zu", unit->reject_count);
     }
-    hr_buffer_print(&unit->answer, "}\n");
+    hr_buffer_add_text(&unit->answer, "}\n");
 }
 
 /* From here on durable() or refused() of its last ticket ends it. */
@@ -259,7 +263,7 @@ static void join_group(hr_intake_unit *unit) {
     print_ids(unit);
     end_answer(unit);
     if (intake->group.bytes.size + intake->reading.bytes.size > GROUP_BYTES ||
-        (intake->gathered >= GROUP_ENOUGH && !is_flying(intake))) {
+        (intake->gathered >= GROUP_ENOUGH && may_fly(intake))) {
         offer_group(intake);
     }
     if (hr_builder_move(&intake->group, &intake->reading) != HR_OK) {
@@ -268,7 +272,7 @@ static void join_group(hr_intake_unit *unit) {
     }
     enlist(unit, 1);
     intake->gathered++;
-    if (!is_flying(intake)) {
+    if (may_fly(intake)) {
         offer_soon(intake);
     }
 }
@@ -320,7 +324,7 @@ void hr_intake_commit(hr_intake_unit *take_unit) {
 /* Tickets up to here are durable or refused. */
 static void settle(hr_intake *intake, uint64_t up_to_ticket) {
     intake->settled = up_to_ticket > intake->settled ? up_to_ticket : intake->settled;
-    if (intake->gathered > 0 && !is_flying(intake)) {
+    if (intake->gathered > 0 && may_fly(intake)) {
         offer_soon(intake);
     }
     if (intake->is_stopping && !intake->has_stopped && intake->first == NULL) {

@@ -33,7 +33,8 @@ typedef struct hr_intake {
     hr_builder reading;           /* events of the request in hand */
     hr_builder group;             /* events of committed ones, to be offered with ticket + 1 */
     uint32_t gathered;            /* requests in the group */
-    uint64_t offered, settled;    /* tickets: of the last group; durable or refused up to here */
+    uint64_t before, offered;     /* tickets: of the last group but one; of the last; */
+    uint64_t settled;             /* durable or refused up to here */
     hr_message turn;              /* offers the group; deferred when is_turning */
     bool is_turning;
     bool is_shut; /* want(0) */

@@ -58,6 +58,8 @@ struct hr_webhook {
     char *path; /* "/hooks/NAME" */
     size_t max_body;
     struct hr_expression *id, *type, *subject; /* json; NULL: the default */
+    char *source;                              /* json, of every event */
+    hr_buffer made_id;                         /* json, of the event in hand */
 };
 
 extern const hr_webhook_dialect hr_dialect_cloudevents, hr_dialect_json, hr_dialect_github;

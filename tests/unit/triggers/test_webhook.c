@@ -106,8 +106,8 @@ static void what_was_refused_is_answered_503(void **state) {
 
 typedef struct crowd {
     size_t count;
-    raw_exchange exchanges[40];
-    pthread_t threads[40];
+    raw_exchange exchanges[80];
+    pthread_t threads[80];
 } crowd;
 
 static void *post_one(void *data) {
@@ -186,30 +186,55 @@ static void let_arrive_alike(crowd *all) {
     let_arrive(all);
 }
 
-static bool is_second_early; /* it was offered before the first was durable */
+enum { GROUPS_MAX = 4 };
+static uint64_t durable_before[GROUPS_MAX]; /* the ticket up to which, when each was offered */
 
 static void look_at_offer(trigger_bench *self) {
-    is_second_early |= self->offer_count == 2 && self->durable_ticket == 0;
+    assert_in_range(self->offer_count, 1, GROUPS_MAX);
+    durable_before[self->offer_count - 1] = self->durable_ticket;
 }
 
-/* Thirty-two requests do not wait for the rest of their turn; that is the next group. */
-static void what_comes_while_a_group_is_synced_is_the_next(void **state) {
-    (void)state;
+/* So many requests of one turn. */
+static void offer_crowd(crowd *all, size_t groups) {
     begin(JSON_OPEN);
     bench.on_offer = look_at_offer;
-    is_second_early = false;
-    static crowd all = {.count = 40};
-
-    let_arrive_alike(&all);
-    raw_with_loop(bench.loop, wait_for_crowd, &all);
-
-    assert_int_equal(bench.offer_count, 2);
-    assert_int_equal(bench.offers[0]->count, 32);
-    assert_int_equal(bench.offers[1]->count, 8);
-    assert_false(is_second_early);
-    for (size_t i = 0; i < all.count; i++) {
-        assert_int_equal(all.exchanges[i].status, 202);
+    let_arrive_alike(all);
+    raw_with_loop(bench.loop, wait_for_crowd, all);
+    assert_int_equal(bench.offer_count, groups);
+    for (size_t i = 0; i < all->count; i++) {
+        assert_int_equal(all->exchanges[i].status, 202);
     }
+}
+
+/* Twenty-four requests do not wait for the rest of their turn. Few others wait until those are
+ * durable. */
+static void a_few_that_come_while_a_group_is_synced_wait_for_it(void **state) {
+    (void)state;
+    static crowd all = {.count = 35};
+    offer_crowd(&all, 2);
+    assert_int_equal(bench.offers[0]->count, 24);
+    assert_int_equal(bench.offers[1]->count, 11);
+    assert_int_not_equal(durable_before[1], 0);
+}
+
+static void many_that_come_while_a_group_is_synced_are_the_next(void **state) {
+    (void)state;
+    static crowd all = {.count = 36};
+    offer_crowd(&all, 2);
+    assert_int_equal(bench.offers[0]->count, 24);
+    assert_int_equal(bench.offers[1]->count, 12);
+    assert_int_equal(durable_before[1], 0);
+}
+
+static void at_most_two_groups_are_on_their_way(void **state) {
+    (void)state;
+    static crowd all = {.count = 80};
+    offer_crowd(&all, 3);
+    assert_int_equal(bench.offers[0]->count, 24);
+    assert_int_equal(bench.offers[1]->count, 24);
+    assert_int_equal(bench.offers[2]->count, 32);
+    assert_int_equal(durable_before[1], 0);
+    assert_int_not_equal(durable_before[2], 0);
 }
 
 static void a_group_that_is_refused_lets_the_next_go(void **state) {
@@ -629,7 +654,9 @@ int main(void) {
         TEST(the_answer_comes_only_after_durable),
         TEST(what_was_refused_is_answered_503),
         TEST(requests_of_one_turn_are_one_offer),
-        TEST(what_comes_while_a_group_is_synced_is_the_next),
+        TEST(a_few_that_come_while_a_group_is_synced_wait_for_it),
+        TEST(many_that_come_while_a_group_is_synced_are_the_next),
+        TEST(at_most_two_groups_are_on_their_way),
         TEST(a_group_that_is_refused_lets_the_next_go),
         TEST(while_intake_is_shut_nothing_is_offered),
         TEST(malformed_bodies_are_answered_400_with_the_reason),
