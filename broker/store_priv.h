@@ -186,6 +186,9 @@ void hr_store_keep_up(hr_store *store);
 /* Hands what ended to the loop, and wakes it once. */
 void hr_store_tell(hr_store *store, const store_outcome *outcome);
 void hr_store_make_mail(hr_store *store);
+/* The time by the store's clocks. */
+int64_t hr_store_real_us(const hr_store *store);
+uint64_t hr_store_mono_ns(const hr_store *store);
 
 /* store_thread.c */
 /* Waits until all that is written is durable and told. By who has the pen. */
@@ -194,13 +197,16 @@ void hr_store_drain(hr_store *store);
 void hr_store_wake(hr_store *store);
 /* Ends the threads, when what is queued is done. */
 void hr_store_stop(hr_store *store);
+/* What a group of a turn owes until it may be told. By who wrote it. */
+void hr_store_owe(hr_store *store, store_outcome *out);
+/* Makes it durable and tells it, or that it is not known to be. One thread at a time, in the order
+ * in which they were written. */
+void hr_store_finish(hr_store *store, store_outcome *outcome);
+/* The mark, or fail-stop. */
+void hr_store_put_mark(hr_store *store, const store_wal_mark *mark);
 /* Runs a job by who has the pen, when all before it is durable, and waits for it. */
 hr_code hr_store_do(hr_store *store, hr_code (*run)(hr_store *, void *, hr_error *), void *data,
                     hr_error *err);
-
-/* The time by the store's clocks. */
-int64_t hr_store_real_us(const hr_store *store);
-uint64_t hr_store_mono_ns(const hr_store *store);
 
 /* store_open.c */
 /* Makes the names of the files and of the folder durable, once: before anybody is told of a commit,
@@ -344,15 +350,10 @@ void hr_store_counters_read(hr_slice bytes, hr_counters *out);
 /* Commits what can be committed of a list of units and sets the result of each. */
 void hr_store_commit(hr_store *store, hr_unit *units);
 hr_code hr_store_flush_feeds(hr_store *store);
-/* The mark, or fail-stop. */
-void hr_store_put_mark(hr_store *store, const store_wal_mark *mark);
-/* store->why says why. By who has the pen. */
+/* Nothing more is written: said once. */
+void hr_store_stop_for(hr_store *store, const char *what, const char *why, bool is_damaged);
+/* The same; store->why says why. By who has the pen. */
 void hr_store_fail_stop(hr_store *store, const char *what);
-/* What a group of a turn owes until it may be told. By who wrote it. */
-void hr_store_owe(hr_store *store, store_outcome *out);
-/* Makes it durable and tells it, or that it is not known to be. One thread at a time, in the order
- * in which they were written. */
-void hr_store_finish(hr_store *store, store_outcome *outcome);
 
 /* store_mutant.c */
 #ifdef HEADRACE_MUTANTS

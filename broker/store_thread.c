@@ -14,9 +14,70 @@
 #include "core/crash.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <time.h>
 
 enum { IDLE_MS = 1000, AGING_MS = 60000 };
+
+/* ---- durable ---- */
+
+/* Fail-stop without the connection. */
+static void stop_at(hr_store *store, const char *what, int result, int error) {
+    char why[sizeof store->why];
+    snprintf(why, sizeof why, "%s%s%s (%d)", sqlite3_errstr(result), error == 0 ? "" : ", ",
+             error == 0 ? "" : strerror(error), result);
+    hr_store_stop_for(store, what, why, false);
+}
+
+void hr_store_put_mark(hr_store *store, const store_wal_mark *mark) {
+    int result = hr_store_mark(store, mark);
+    if (result != SQLITE_OK) {
+        stop_at(store, "writing the mark of the WAL", result, 0);
+    }
+}
+
+void hr_store_owe(hr_store *store, store_outcome *out) {
+    out->unsynced = hr_pages_owed(store->pages);
+    if (store->is_unmarked) {
+        hr_store_count_wal(store, (uint32_t)store->wal_frames, &out->mark);
+    }
+    store->is_unmarked = false;
+}
+
+/* It may stand on a commit that is not durable. */
+static void take_back(store_outcome *outcome) {
+    for (hr_unit *unit = outcome->units; unit != NULL; unit = unit->next) {
+        unit->result = unit->result == HR_OK ? HR_E_STORE_IO : unit->result;
+    }
+    for (hr_read *read = outcome->reads; read != NULL; read = read->next) {
+        hr_read_fini(read);
+        read->result = HR_E_STORE_IO;
+    }
+}
+
+void hr_store_finish(hr_store *store, store_outcome *outcome) {
+    int error = 0, result = SQLITE_OK;
+    uint64_t took_ns = 0;
+    if (outcome->unsynced != NULL && !store->is_lost) {
+        result = hr_pages_sync(outcome->unsynced, &took_ns, &error);
+        pthread_mutex_lock(&store->mutex);
+        hr_pages_note_sync(store->pages, took_ns);
+        pthread_mutex_unlock(&store->mutex);
+    }
+    if (result != SQLITE_OK) {
+        store->is_lost = true;
+        stop_at(store, "a commit", result, error);
+    }
+    if (store->is_lost) {
+        take_back(outcome);
+    } else if (outcome->mark.frames > 0) {
+        hr_store_put_mark(store, &outcome->mark);
+    }
+    if (outcome->unsynced != NULL) {
+        HR_CRASH_POINT("store.committed");
+    }
+    hr_store_tell(store, outcome);
+}
 
 /* ---- the pen ---- */
 

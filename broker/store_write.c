@@ -13,7 +13,7 @@
 
 #include <stdio.h>
 
-static void stop(hr_store *store, const char *what, const char *why, bool is_damaged) {
+void hr_store_stop_for(hr_store *store, const char *what, const char *why, bool is_damaged) {
     if (atomic_exchange(&store->has_failed, true)) {
         return;
     }
@@ -27,22 +27,7 @@ static void stop(hr_store *store, const char *what, const char *why, bool is_dam
 }
 
 void hr_store_fail_stop(hr_store *store, const char *what) {
-    stop(store, what, store->why, store->is_damaged);
-}
-
-/* The same without the connection. */
-static void stop_at(hr_store *store, const char *what, int result, int error) {
-    char why[sizeof store->why];
-    snprintf(why, sizeof why, "%s%s%s (%d)", sqlite3_errstr(result), error == 0 ? "" : ", ",
-             error == 0 ? "" : strerror(error), result);
-    stop(store, what, why, false);
-}
-
-void hr_store_put_mark(hr_store *store, const store_wal_mark *mark) {
-    int result = hr_store_mark(store, mark);
-    if (result != SQLITE_OK) {
-        stop_at(store, "writing the mark of the WAL", result, 0);
-    }
+    hr_store_stop_for(store, what, store->why, store->is_damaged);
 }
 
 /* ---- one unit ---- */
@@ -497,47 +482,4 @@ void hr_store_commit(hr_store *store, hr_unit *units) {
         undo_group(store);
     }
     set_open_results(units, HR_E_STORE_IO, false);
-}
-
-/* ---- durable ---- */
-
-void hr_store_owe(hr_store *store, store_outcome *out) {
-    out->unsynced = hr_pages_owed(store->pages);
-    if (store->is_unmarked) {
-        hr_store_count_wal(store, (uint32_t)store->wal_frames, &out->mark);
-    }
-    store->is_unmarked = false;
-}
-
-/* It may stand on a commit that is not durable. */
-static void take_back(store_outcome *outcome) {
-    set_open_results(outcome->units, HR_E_STORE_IO, false);
-    for (hr_read *read = outcome->reads; read != NULL; read = read->next) {
-        hr_read_fini(read);
-        read->result = HR_E_STORE_IO;
-    }
-}
-
-void hr_store_finish(hr_store *store, store_outcome *outcome) {
-    int error = 0, result = SQLITE_OK;
-    uint64_t took_ns = 0;
-    if (outcome->unsynced != NULL && !store->is_lost) {
-        result = hr_pages_sync(outcome->unsynced, &took_ns, &error);
-        pthread_mutex_lock(&store->mutex);
-        hr_pages_note_sync(store->pages, took_ns);
-        pthread_mutex_unlock(&store->mutex);
-    }
-    if (result != SQLITE_OK) {
-        store->is_lost = true;
-        stop_at(store, "a commit", result, error);
-    }
-    if (store->is_lost) {
-        take_back(outcome);
-    } else if (outcome->mark.frames > 0) {
-        hr_store_put_mark(store, &outcome->mark);
-    }
-    if (outcome->unsynced != NULL) {
-        HR_CRASH_POINT("store.committed");
-    }
-    hr_store_tell(store, outcome);
 }

@@ -25,8 +25,8 @@ static struct {
     bool fails;
 } gate = {.mutex = PTHREAD_MUTEX_INITIALIZER, .opened = PTHREAD_COND_INITIALIZER, .passes = -1};
 
-int fdatasync(int fd) {
-    (void)fd;
+int fdatasync(int fildes) {
+    (void)fildes;
     pthread_mutex_lock(&gate.mutex);
     gate.calls++;
     gate.held++;
@@ -216,8 +216,8 @@ static void nothing_is_told_after_a_sync_that_failed(void **state) {
 
 static void what_is_read_is_durable(void **state) {
     world *w = *state;
-    w->read =
-        (hr_read){.kind = HR_READ_JOURNAL, .feed = w->feed, .from = 1, .done = read_done, .data = w};
+    w->read = (hr_read){
+        .kind = HR_READ_JOURNAL, .feed = w->feed, .from = 1, .done = read_done, .data = w};
     hr_store_read(w->store, &w->read);
     pause_a_little(w);
     assert_int_equal(w->reads_ended, 0); /* it sees events that are not synced */
@@ -231,8 +231,8 @@ static void what_is_read_is_durable(void **state) {
 
 static void what_was_read_before_a_sync_that_failed_is_not_told(void **state) {
     world *w = *state;
-    w->read =
-        (hr_read){.kind = HR_READ_JOURNAL, .feed = w->feed, .from = 1, .done = read_done, .data = w};
+    w->read = (hr_read){
+        .kind = HR_READ_JOURNAL, .feed = w->feed, .from = 1, .done = read_done, .data = w};
     hr_store_read(w->store, &w->read);
     let_pass(-1, true);
     wait_for(w, 3, 0, false);
