@@ -178,7 +178,7 @@ void hr_store_write(hr_store *store, store_outcome *out) {
 }
 
 void hr_store_keep_up(hr_store *store) {
-    if (hr_store_is_wal_long(store)) {
+    if ((uint64_t)store->wal_frames * store->options.page_bytes > store->wal_max_bytes) {
         hr_store_drain(store);
         hr_store_checkpoint(store);
     }

@@ -168,9 +168,9 @@ struct hr_store {
     size_t thread_count;
     bool has_threads, is_stopping, has_space_news;
     bool is_writing, is_syncing, has_written, is_tidy;
-    bool is_wal_long, has_finds; /* when the pen was put down */
-    uint64_t rested_ns;          /* when the pen was put down last */
-    store_outcome written;       /* and not synced yet, if has_written */
+    bool has_finds;        /* when the pen was put down */
+    uint64_t rested_ns;    /* when the pen was put down last */
+    store_outcome written; /* and not synced yet, if has_written */
     store_list_units queue, ended;
     store_list_reads reads, answered;
     store_job *jobs;
@@ -397,7 +397,6 @@ void hr_store_try_reopen(hr_store *store);
 hr_code hr_store_trim(hr_store *store, uint64_t incoming, size_t *events);
 /* Deletes history in a transaction of its own. true: there is more. */
 bool hr_store_trim_idle(hr_store *store);
-bool hr_store_is_wal_long(const hr_store *store);
 /* Moves the WAL into the file. When all that is written is durable. */
 void hr_store_checkpoint(hr_store *store);
 /* Once, at the start: says that the state lies in memory. */

@@ -342,10 +342,6 @@ bool hr_store_ages(const hr_store *store) {
 
 /* ---- the WAL ---- */
 
-bool hr_store_is_wal_long(const hr_store *store) {
-    return (uint64_t)store->wal_frames * store->options.page_bytes > store->wal_max_bytes;
-}
-
 void hr_store_checkpoint(hr_store *store) {
     HR_CRASH_POINT("store.checkpoint");
     for (int tries = 0; !store->has_failed && tries < 2; tries++) {

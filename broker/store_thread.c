@@ -91,7 +91,7 @@ static int64_t idle_ms(const hr_store *store) {
 
 static bool has_work(const hr_store *store) {
     return store->queue.first != NULL || store->reads.first != NULL || store->jobs != NULL ||
-           store->has_finds || store->is_wal_long;
+           store->has_finds;
 }
 
 /* Nobody has it, and there is room for what it writes. */
@@ -154,7 +154,6 @@ static void sync_written(hr_store *store) {
 static void put_pen_down(hr_store *store, const store_outcome *outcome) {
     HR_ASSERT(!store->has_written);
     store->rested_ns = hr_mono_ns();
-    store->is_wal_long = hr_store_is_wal_long(store);
     store->has_finds = store->finds != NULL;
     store->is_writing = false;
     if (outcome->units == NULL && outcome->reads == NULL) {
