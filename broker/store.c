@@ -280,7 +280,7 @@ void hr_store_close(hr_store *store) {
     store->mail = NULL;
     deliver(store);
     for (int i = 0; i < CLOSE_ROUNDS && (store->queue.first != NULL || store->reads.first != NULL ||
-                                         store->finds != NULL);
+                                         store->finds != NULL || store->has_written);
          i++) {
         turn(store);
         deliver(store);

@@ -359,12 +359,15 @@ void hr_store_fail_stop(hr_store *store, const char *what);
 #ifdef HEADRACE_MUTANTS
 /* In place of hr_store_commit() when a seeded fault is alive. false: none concerns this group. */
 bool hr_store_mutate(hr_store *store, hr_unit *units);
+/* After a group was not written, or not synced. */
+void hr_store_mutate_told(hr_unit *units);
 /* After parked events were read. */
 void hr_store_mutate_read(hr_store *store, const hr_read *read);
 /* Is a sync that came to this tried again? */
 bool hr_store_syncs_again(int result);
 #else
 #define hr_store_mutate(store, units)     false
+#define hr_store_mutate_told(units)       ((void)0)
 #define hr_store_mutate_read(store, read) ((void)0)
 #define hr_store_syncs_again(result)      false
 #endif

@@ -38,8 +38,8 @@ void hr_store_put_mark(hr_store *store, const store_wal_mark *mark) {
 
 void hr_store_owe(hr_store *store, store_outcome *out) {
     out->unsynced = hr_pages_owed(store->pages);
-    if (store->is_unmarked) {
-        hr_store_count_wal(store, (uint32_t)store->wal_frames, &out->mark);
+    if (store->is_unmarked && !hr_store_count_wal(store, (uint32_t)store->wal_frames, &out->mark)) {
+        out->mark = (store_wal_mark){0}; /* an old one is true as well */
     }
     store->is_unmarked = false;
 }
@@ -70,6 +70,7 @@ void hr_store_finish(hr_store *store, store_outcome *outcome) {
     }
     if (store->is_lost) {
         take_back(outcome);
+        hr_store_mutate_told(outcome->units);
     } else if (outcome->mark.frames > 0) {
         hr_store_put_mark(store, &outcome->mark);
     }

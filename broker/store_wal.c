@@ -6,9 +6,9 @@
  * committed. The mark itself is not synced: it may be old after a power cut, but never says more
  * than is durable. So a WAL that holds less than its mark was damaged or cut, and a torn end behind
  * the mark is a commit that nobody was told of. Where the mark is old, three whole commits behind a
- * broken frame say the same: what is not synced is at most the commit of that frame and the next
- * (store_thread.c), and each has one end. For that the torn end of an earlier life is cut off at
- * each open. */
+ * broken frame say the same, or two where it ends a commit itself: what is not synced is at most
+ * the commit of that frame and the next (store_thread.c), and each has one end. For that the torn
+ * end of an earlier life is cut off at each open. */
 #include "broker/store_priv.h"
 
 #include "core/crash.h"
@@ -16,8 +16,8 @@
 #include "core/memory.h"
 
 enum {
-    UNSYNCED_ENDS = 2, /* of commits, whole behind a broken frame, though nobody was told of them */
-    MARK_BYTES = 28,   /* magic, salts, frames, is_moved, sum */
+    UNSYNCED = 2,    /* commits that nobody was told of, at most */
+    MARK_BYTES = 28, /* magic, salts, frames, is_moved, sum */
     MARK_MAGIC = 0x48524d4b,
     WAL_MAGIC = 0x377f0682, /* + 1: its checksums are over big-endian words */
     WAL_VERSION = 3007000,
@@ -255,6 +255,7 @@ typedef struct scan {
     uint32_t page_bytes;
     uint32_t frames;    /* up to the last commit that SQLite will find */
     uint64_t broken_at; /* byte of the first frame that does not fit; 0: the head */
+    bool is_end_broken; /* which ends a commit */
     uint32_t later;     /* commits behind it that are whole */
 } scan;
 
@@ -296,6 +297,7 @@ static int scan_frames(sqlite3_file *file, sqlite3_int64 size, scan *s) {
         if (is_chain && !is_whole) {
             is_chain = false;
             s->broken_at = (uint64_t)at;
+            s->is_end_broken = is_ours && frame.pages != 0;
         }
         if (is_whole && frame.pages != 0) {
             s->frames = is_chain ? number : s->frames;
@@ -342,6 +344,7 @@ static hr_code judge(const hr_store *store, const scan *s, const store_wal_mark 
     bool is_marked =
         s->head.is_whole && s->head.salt[0] == m->salt[0] && s->head.salt[1] == m->salt[1];
     uint32_t restarts = s->head.salt[0] - m->salt[0];
+    uint32_t ends = s->is_end_broken ? UNSYNCED - 1 : UNSYNCED; /* whole, of what is not synced */
     if (!s->exists && m->frames > 0) {
         return hr_fail(err, HR_E_STORE_CORRUPT, 0,
                        "'%s-wal' is missing, with commits that were acknowledged; 'headrace "
@@ -355,7 +358,7 @@ static hr_code judge(const hr_store *store, const scan *s, const store_wal_mark 
     if (is_marked && m->is_moved) {
         return HR_OK; /* all of it is in the file */
     }
-    if (s->later > UNSYNCED_ENDS || (is_marked && s->frames < m->frames)) {
+    if (s->later > ends || (is_marked && s->frames < m->frames)) {
         return damaged(store, "is damaged or was cut", s->broken_at, err);
     }
     if (m->frames > 0 && !is_marked && (restarts == 0 || restarts > GENERATIONS)) {

@@ -150,6 +150,7 @@ static int set_up(void **state) {
     w->next = 1;
     hr_store_options options = fixture_options(w->dir);
     options.loop = w->loop;
+    options.wal_max_bytes = *state == NULL ? 0 : *(uint64_t *)*state;
     let_pass(-1, false);
     assert_int_equal(hr_store_open(&options, &w->store, NULL), HR_OK);
     assert_int_equal(hr_store_feed_open(w->store, "journal", "in", &w->feed, &epoch, NULL), HR_OK);
@@ -214,6 +215,23 @@ static void nothing_is_told_after_a_sync_that_failed(void **state) {
     assert_int_equal(sync_calls(), before); /* no other sync could make it good */
 }
 
+static uint64_t wal_max = 10 << 14; /* the third commit goes above it */
+
+/* It cannot be moved any more, and keeps nobody from ending. */
+static void a_long_wal_behind_a_sync_that_failed_stays(void **state) {
+    world *w = *state;
+    hr_store_stats stats;
+    hr_store_get_stats(w->store, &stats);
+    assert_true(stats.wal_bytes > wal_max);
+    let_pass(-1, true);
+    wait_for(w, 3, 0, false);
+    hr_store_close(w->store);
+    w->store = NULL;
+    hr_store_options options = fixture_options(w->dir);
+    let_pass(-1, false);
+    assert_int_equal(hr_store_open(&options, &w->store, NULL), HR_OK);
+}
+
 static void what_is_read_is_durable(void **state) {
     world *w = *state;
     w->read = (hr_read){
@@ -248,6 +266,11 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         OVERLAP_TEST(a_commit_is_told_after_its_own_sync),
         OVERLAP_TEST(nothing_is_told_after_a_sync_that_failed),
+        {.name = "a_long_wal_behind_a_sync_that_failed_stays",
+         .test_func = a_long_wal_behind_a_sync_that_failed_stays,
+         .setup_func = set_up,
+         .teardown_func = tear_down,
+         .initial_state = &wal_max},
         OVERLAP_TEST(what_is_read_is_durable),
         OVERLAP_TEST(what_was_read_before_a_sync_that_failed_is_not_told),
     };

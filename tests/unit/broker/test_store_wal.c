@@ -193,6 +193,21 @@ static void two_torn_commits_that_nobody_was_told_of_are_cut_off(void **state) {
     assert_int_equal(open_copy(w, &code), (COMMITS - 2) * 10);
 }
 
+/* Two commits end behind the end of a third, which was synced before the last was begun. */
+static void what_was_told_of_is_not_cut_off(void **state) {
+    enum { FRAMES_AT = 12 };
+    world *w = *state;
+    const uint8_t *at = w->older_mark.bytes + FRAMES_AT;
+    uint64_t frames = (uint64_t)at[0] << 24 | (uint64_t)at[1] << 16 | (uint64_t)at[2] << 8 | at[3];
+    char *path = hr_format("%s/%s", w->copy, names[2]);
+    assert_int_equal(unlink(path), 0);
+    hr_free(path);
+    flip(w, 1, (HEAD + (frames - 1) * FRAME + 5000) * 8); /* ends the third from the end */
+    hr_code code = HR_OK;
+    assert_int_equal(open_copy(w, &code), -1);
+    assert_int_equal(code, HR_E_STORE_CORRUPT);
+}
+
 /* Without a mark: the third commit behind was begun after the first was synced. */
 static void commits_behind_a_broken_frame_are_seen_without_a_mark(void **state) {
     world *w = *state;
@@ -235,6 +250,7 @@ int main(void) {
         WAL_TEST(o_d6_the_wal_of_another_store_is_refused),
         WAL_TEST(a_torn_commit_that_nobody_was_told_of_is_cut_off),
         WAL_TEST(two_torn_commits_that_nobody_was_told_of_are_cut_off),
+        WAL_TEST(what_was_told_of_is_not_cut_off),
         WAL_TEST(commits_behind_a_broken_frame_are_seen_without_a_mark),
         WAL_TEST(a_damaged_mark_says_nothing),
         WAL_TEST(a_clean_stop_leaves_neither_wal_nor_mark),
