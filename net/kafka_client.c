@@ -519,6 +519,15 @@ int64_t hr_kafka_end(hr_kafka *self, uint32_t index) {
     return high;
 }
 
+bool hr_kafka_nudge(hr_kafka *self, uint32_t index, int timeout_ms) {
+    HR_ASSERT(index < self->slot_count);
+    int64_t low = -1, high = -1;
+    const slot *s = &self->slots[index];
+    return hr_rdkafka.rd_kafka_query_watermark_offsets(self->rk, s->topic, s->partition, &low,
+                                                       &high,
+                                                       timeout_ms) == RD_KAFKA_RESP_ERR_NO_ERROR;
+}
+
 hr_code hr_kafka_noted(hr_kafka *self, const char *topic, int32_t partition, int timeout_ms,
                        char out_note[HR_KAFKA_NOTE_BYTES], hr_error *err) {
     rd_kafka_topic_partition_list_t *list = hr_rdkafka.rd_kafka_topic_partition_list_new(1);

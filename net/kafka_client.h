@@ -111,6 +111,12 @@ hr_code hr_kafka_resolve(hr_kafka *self, const char *topic, int32_t partition, i
 /* The offset after the newest record of a slot as last heard, -1: not heard yet. */
 int64_t hr_kafka_end(hr_kafka *self, uint32_t index);
 
+/* Asks the leader of a slot for its offsets, so that the client's thread for that broker wakes and
+ * looks whether it should fetch. Blocks at most timeout_ms. false: no answer.  Thread: the
+ * client's.
+ */
+bool hr_kafka_nudge(hr_kafka *self, uint32_t index, int timeout_ms);
+
 /* What the group committed with the offset of a partition; "" when nothing. Blocks at most
  * timeout_ms. Errors: HR_E_PEER_DOWN. */
 hr_code hr_kafka_noted(hr_kafka *self, const char *topic, int32_t partition, int timeout_ms,

@@ -32,6 +32,7 @@ typedef struct kafka_partition {
     atomic_bool is_revoking;
     /* the thread's */
     int64_t committed; /* offset last committed, -1: none in this assignment */
+    uint64_t dry_ns;   /* since when nothing came though the broker has more; 0: it comes */
     int64_t next;      /* offset after the last one read */
     uint32_t life;     /* how often the topic was made anew while the group stood beyond its end */
     uint32_t base;     /* partitions of the topic when the group began with it; 0: not known */
@@ -72,6 +73,7 @@ struct kafka_trigger {
     hr_trigger_up up;
     char reason[HR_ERROR_TEXT_BYTES * 2];
     uint64_t commit_ns, gauge_ns, probe_ns;
+    uint64_t nudge_ns; /* no broker is nudged before */
     kafka_partition *packing;
     uint32_t asked_width; /* the widest topic for which the group was joined anew */
 };

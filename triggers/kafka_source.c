@@ -19,6 +19,8 @@ enum {
     REVOKE_WAIT_MS = 6000,
     BUSY_WAIT_MS = 10000, /* a former revocation of the same partition still runs */
     COMMIT_WAIT_MS = 3000,
+    DRY_MS = 20,
+    NUDGE_WAIT_MS = 100,
     RESOLVE_WAIT_MS = 5000,
     CLOSE_WAIT_MS = 5000,
     AGAIN_MS = 2000, /* between attempts with a new client after a fatal error */
@@ -506,9 +508,28 @@ static void on_record(void *data, const hr_kafka_record *record) {
     }
 }
 
-/* Takes what there is credit for. true: there may be more. */
-static bool drain(kafka_trigger *self) {
-    bool is_more = false;
+/* Nothing came though records wait at the broker? The client's thread for a broker rests up to a
+ * second when its queues were full, and does not look whether they still are (librdkafka
+ * before 2.2; later that is fetch.queue.backoff.ms). A request to that broker wakes it. */
+static bool is_starved(kafka_trigger *self, kafka_partition *p, uint32_t index) {
+    if (hr_kafka_end(self->client, index) <= p->next) {
+        p->dry_ns = 0;
+        return false;
+    }
+    uint64_t now = hr_mono_ns();
+    if (p->dry_ns == 0) {
+        p->dry_ns = now;
+    } else if (now - p->dry_ns >= second / 1000 * DRY_MS && now >= self->nudge_ns) {
+        bool is_answered = hr_kafka_nudge(self->client, index, NUDGE_WAIT_MS);
+        self->nudge_ns = is_answered ? 0 : now + second; /* it is away: not for each partition */
+        p->dry_ns = now;
+    }
+    return true;
+}
+
+/* Takes what there is credit for. Returns how long to wait for more. */
+static int drain(kafka_trigger *self) {
+    int wait_ms = IDLE_MS;
     for (size_t i = 0; i < self->active_count; i++) {
         kafka_partition *p = self->active[i];
         uint32_t credit = atomic_load(&p->credit);
@@ -519,9 +540,14 @@ static bool drain(kafka_trigger *self) {
         self->packing = p;
         uint32_t got = hr_kafka_take(self->client, (uint32_t)i, max, on_record, self);
         flush(self, p);
-        is_more = is_more || got > 0;
+        if (got > 0) {
+            p->dry_ns = 0;
+            wait_ms = 0;
+        } else if (is_starved(self, p, (uint32_t)i) && wait_ms > DRY_MS) {
+            wait_ms = DRY_MS;
+        }
     }
-    return is_more;
+    return wait_ms;
 }
 
 static void tick(kafka_trigger *self) {
@@ -590,9 +616,9 @@ static void *run(void *data) {
             continue;
         }
         hr_kafka_serve(self->client);
-        bool is_more = drain(self);
+        int wait_ms = drain(self);
         tick(self);
-        wait_for_work(self, is_more ? 0 : IDLE_MS);
+        wait_for_work(self, wait_ms);
     }
     close_client(self);
     post(message_of(self, KAFKA_STOPPED));
