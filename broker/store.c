@@ -285,8 +285,6 @@ void hr_store_close(hr_store *store) {
         turn(store);
         deliver(store);
     }
-    hr_store_drain(store);
-    deliver(store);
     if (is_posted) {
         mail->store = NULL; /* frees itself when the loop runs it */
     } else {

@@ -113,8 +113,7 @@ int64_t hr_kafka_end(hr_kafka *self, uint32_t index);
 
 /* Asks the leader of a slot for its offsets, so that the client's thread for that broker wakes and
  * looks whether it should fetch. Blocks at most timeout_ms. false: no answer.  Thread: the
- * client's.
- */
+ * client's. */
 bool hr_kafka_nudge(hr_kafka *self, uint32_t index, int timeout_ms);
 
 /* What the group committed with the offset of a partition; "" when nothing. Blocks at most

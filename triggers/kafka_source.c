@@ -510,7 +510,8 @@ static void on_record(void *data, const hr_kafka_record *record) {
 
 /* Nothing came though records wait at the broker? The client's thread for a broker rests up to a
  * second when its queues were full, and does not look whether they still are (librdkafka
- * before 2.2; later that is fetch.queue.backoff.ms). A request to that broker wakes it. */
+ * before 2.2; later that is fetch.queue.backoff.ms). A request to that broker wakes it. What is dry
+ * for longer has nothing for us: the end of a topic may be markers of transactions, or away. */
 static bool is_starved(kafka_trigger *self, kafka_partition *p, uint32_t index) {
     if (hr_kafka_end(self->client, index) <= p->next) {
         p->dry_ns = 0;
@@ -518,11 +519,15 @@ static bool is_starved(kafka_trigger *self, kafka_partition *p, uint32_t index) 
     }
     uint64_t now = hr_mono_ns();
     if (p->dry_ns == 0) {
-        p->dry_ns = now;
-    } else if (now - p->dry_ns >= second / 1000 * DRY_MS && now >= self->nudge_ns) {
+        p->dry_ns = p->nudged_ns = now;
+    }
+    if (now - p->dry_ns > second) {
+        return false;
+    }
+    if (now - p->nudged_ns >= second / 1000 * DRY_MS && now >= self->nudge_ns) {
         bool is_answered = hr_kafka_nudge(self->client, index, NUDGE_WAIT_MS);
         self->nudge_ns = is_answered ? 0 : now + second; /* it is away: not for each partition */
-        p->dry_ns = now;
+        p->nudged_ns = now;
     }
     return true;
 }

@@ -194,13 +194,16 @@ static void look_at_offer(trigger_bench *self) {
     durable_before[self->offer_count - 1] = self->durable_ticket;
 }
 
-/* So many requests of one turn. */
-static void offer_crowd(crowd *all, size_t groups) {
+/* So many requests of one turn become groups of these sizes. */
+static void offer_crowd(crowd *all, const uint32_t *sizes, size_t groups) {
     begin(JSON_OPEN);
     bench.on_offer = look_at_offer;
     let_arrive_alike(all);
     raw_with_loop(bench.loop, wait_for_crowd, all);
     assert_int_equal(bench.offer_count, groups);
+    for (size_t i = 0; i < groups; i++) {
+        assert_int_equal(bench.offers[i]->count, sizes[i]);
+    }
     for (size_t i = 0; i < all->count; i++) {
         assert_int_equal(all->exchanges[i].status, 202);
     }
@@ -211,28 +214,21 @@ static void offer_crowd(crowd *all, size_t groups) {
 static void a_few_that_come_while_a_group_is_synced_wait_for_it(void **state) {
     (void)state;
     static crowd all = {.count = 35};
-    offer_crowd(&all, 2);
-    assert_int_equal(bench.offers[0]->count, 24);
-    assert_int_equal(bench.offers[1]->count, 11);
+    offer_crowd(&all, (const uint32_t[]){24, 11}, 2);
     assert_int_not_equal(durable_before[1], 0);
 }
 
 static void many_that_come_while_a_group_is_synced_are_the_next(void **state) {
     (void)state;
     static crowd all = {.count = 36};
-    offer_crowd(&all, 2);
-    assert_int_equal(bench.offers[0]->count, 24);
-    assert_int_equal(bench.offers[1]->count, 12);
+    offer_crowd(&all, (const uint32_t[]){24, 12}, 2);
     assert_int_equal(durable_before[1], 0);
 }
 
 static void at_most_two_groups_are_on_their_way(void **state) {
     (void)state;
     static crowd all = {.count = 80};
-    offer_crowd(&all, 3);
-    assert_int_equal(bench.offers[0]->count, 24);
-    assert_int_equal(bench.offers[1]->count, 24);
-    assert_int_equal(bench.offers[2]->count, 32);
+    offer_crowd(&all, (const uint32_t[]){24, 24, 32}, 3);
     assert_int_equal(durable_before[1], 0);
     assert_int_not_equal(durable_before[2], 0);
 }
