@@ -178,7 +178,10 @@ void hr_store_write(hr_store *store, store_outcome *out) {
 }
 
 void hr_store_keep_up(hr_store *store) {
-    if ((uint64_t)store->wal_frames * store->options.page_bytes > store->wal_max_bytes) {
+    uint64_t wal = (uint64_t)store->wal_frames * store->options.page_bytes;
+    uint64_t most = store->wal_max_bytes;
+    /* while a pass of the backfill runs the checkpoint would wait for it */
+    if (wal > most && (wal > most + most / 4 || !hr_store_is_backfilling(store))) {
         hr_store_drain(store);
         hr_store_checkpoint(store);
     }

@@ -78,7 +78,7 @@ static bool mend_page(uint32_t page, uint8_t *bytes) {
     for (uint32_t bit = 0; bit < STORE_PAGE_BYTES * 8; bit++) {
         uint8_t mask = (uint8_t)(1u << bit % 8);
         bytes[bit / 8] ^= mask;
-        if (hr_page_is_whole(page, bytes)) {
+        if (hr_page_is_whole(page, bytes, STORE_PAGE_BYTES)) {
             return true;
         }
         bytes[bit / 8] ^= mask;
@@ -88,7 +88,7 @@ static bool mend_page(uint32_t page, uint8_t *bytes) {
 
 /* A page of the file, mended if it can be. */
 static void look_at_page(image *im, uint32_t page, uint8_t *bytes) {
-    if (!im->has_sums || hr_page_is_whole(page, bytes)) {
+    if (!im->has_sums || hr_page_is_whole(page, bytes, STORE_PAGE_BYTES)) {
         return;
     }
     if (page <= im->frame_pages && im->frame_of[page] != 0) {
@@ -357,8 +357,9 @@ static bool copy_pages(image *im, int in, uint32_t file_pages) {
         } else {
             im->report->missing_pages++;
         }
-        bool is_whole =
-            frame != 0 ? im->is_broken[frame] == 0 : !im->has_sums || hr_page_is_whole(page, bytes);
+        bool is_whole = frame != 0
+                            ? im->is_broken[frame] == 0
+                            : !im->has_sums || hr_page_is_whole(page, bytes, STORE_PAGE_BYTES);
         for (uint32_t i = 0; i < im->suspects; i++) { /* a newer one may be lost */
             is_whole = is_whole && (im->suspect[i] != page || im->suspect_at[i] < frame);
         }
@@ -371,7 +372,7 @@ static bool copy_pages(image *im, int in, uint32_t file_pages) {
             bytes[VERSIONS_AT] = bytes[VERSIONS_AT + 1] = 1;
         }
         if (im->has_sums) {
-            hr_page_sign(page, bytes);
+            hr_page_sign(page, bytes, STORE_PAGE_BYTES);
             bytes[STORE_PAGE_BYTES - 1] ^= is_whole ? 0 : 0xff; /* it shall not be trusted */
         }
         is_fine = is_fine && put_page(im, page, bytes);
@@ -387,7 +388,7 @@ static hr_code make(image *im, hr_error *err) {
     int in = open(files->database, O_RDONLY | O_CLOEXEC);
     if (in >= 0 && fstat(in, &found) == 0 &&
         pread(in, first, STORE_PAGE_BYTES, 0) >= PAGES_AT + 4) {
-        im->has_sums = hr_page_has_sums(first);
+        im->has_sums = hr_page_has_sums(first, STORE_PAGE_BYTES);
         im->pages = get_u32(first + PAGES_AT);
     }
     if (!load(files->wal, &im->wal)) {

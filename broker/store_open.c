@@ -532,6 +532,7 @@ hr_code hr_store_open(const hr_store_options *options, hr_store **out_store, hr_
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
     pthread_cond_init(&store->wake, &attributes);
     pthread_cond_init(&store->drained, &attributes);
+    pthread_cond_init(&store->backfill_wake, &attributes);
     pthread_cond_init(&store->job_done, &attributes);
     pthread_condattr_destroy(&attributes);
     hr_code code = open_all(store, err);
@@ -564,6 +565,7 @@ void hr_store_free(hr_store *store) {
         close(store->lock_fd);
     }
     pthread_cond_destroy(&store->job_done);
+    pthread_cond_destroy(&store->backfill_wake);
     pthread_cond_destroy(&store->drained);
     pthread_cond_destroy(&store->wake);
     pthread_mutex_destroy(&store->mutex);

@@ -21,7 +21,6 @@
 #include <stdlib.h>
 
 enum {
-    RESERVED_AT = 20,
     /* seven frames; at least a page (64 KiB at most), and below the 128 KiB from which on SQLite's
        own VFS takes a size for what it is modulo 128 KiB */
     HELD_BYTES = 7 * (STORE_WAL_FRAME + STORE_PAGE_BYTES)
@@ -39,6 +38,10 @@ struct store_pages {
     uint32_t grown;   /* pages behind this one are of the transaction that is open; 0: none */
     bool defers;      /* syncs of files that are not begun anew */
     page_file *owed;  /* NULL: none */
+    store_backfill *backfill;
+    page_file *database, *wal; /* while they are open */
+    bool is_moving;            /* a checkpoint runs */
+    uint32_t passed;           /* a page that it read and is to write, and the file has; 0: none */
     uint64_t syncs;
     uint64_t sync_ns[STORE_SYNCS]; /* how long the newest took */
     page_file *held_of;            /* whose write is held back; NULL: none is */
@@ -58,44 +61,6 @@ struct page_file {
 };
 
 enum { FILE_BYTES = (sizeof(page_file) + 15) / 16 * 16 };
-
-/* Writes the sum of a page of so many bytes to its end. */
-static void sign(uint32_t page, uint8_t *bytes, size_t size) {
-    size_t end = size - STORE_PAGE_SUM;
-    uint64_t sum = hr_hash_more(page, hr_slice_of(bytes, end));
-    for (int i = 0; i < STORE_PAGE_SUM; i++) {
-        bytes[end + (size_t)i] = (uint8_t)(sum >> (8 * i));
-    }
-}
-
-static bool is_whole_page(uint32_t page, const uint8_t *bytes, size_t size) {
-    size_t end = size - STORE_PAGE_SUM;
-    uint64_t sum = hr_hash_more(page, hr_slice_of(bytes, end)), said = 0;
-    for (int i = 0; i < STORE_PAGE_SUM; i++) {
-        said |= (uint64_t)bytes[end + (size_t)i] << (8 * i);
-    }
-    return sum == said;
-}
-
-static bool has_sums(uint8_t *first, size_t size) {
-    uint8_t held = first[RESERVED_AT];
-    first[RESERVED_AT] = STORE_PAGE_SUM; /* or a flipped bit there would turn the checks off */
-    bool is_ours = is_whole_page(1, first, size);
-    first[RESERVED_AT] = held;
-    return held == STORE_PAGE_SUM || is_ours;
-}
-
-void hr_page_sign(uint32_t page, uint8_t bytes[STORE_PAGE_BYTES]) {
-    sign(page, bytes, STORE_PAGE_BYTES);
-}
-
-bool hr_page_is_whole(uint32_t page, const uint8_t bytes[STORE_PAGE_BYTES]) {
-    return is_whole_page(page, bytes, STORE_PAGE_BYTES);
-}
-
-bool hr_page_has_sums(uint8_t first[STORE_PAGE_BYTES]) {
-    return has_sums(first, STORE_PAGE_BYTES);
-}
 
 /* ---- the file ---- */
 
@@ -127,6 +92,9 @@ static int settle(page_file *self) {
 
 static int file_close(sqlite3_file *file) {
     page_file *self = opened(file);
+    struct store_pages *pages = self->pages;
+    pages->database = pages->database == self ? NULL : pages->database;
+    pages->wal = pages->wal == self ? NULL : pages->wal;
     int written = settle(self), result = self->base->pMethods->xClose(self->base);
     return written == SQLITE_OK ? result : written;
 }
@@ -136,11 +104,34 @@ static bool is_page(const page_file *file, int size, sqlite3_int64 at) {
     return file->has_sums && size == page_bytes && at % page_bytes == 0;
 }
 
+/* A checkpoint reads a page from the WAL and writes it to the file. When the file has it neither is
+ * done. */
+static bool passes(page_file *self, int size, sqlite3_int64 at) {
+    struct store_pages *pages = self->pages;
+    if (pages->is_moving && self == pages->wal && pages->passed == 0) {
+        pages->passed = hr_backfill_page(pages->backfill, size, at);
+        return pages->passed != 0;
+    }
+    return false;
+}
+
+static bool has_passed(const page_file *self, int size, sqlite3_int64 at) {
+    const struct store_pages *pages = self->pages;
+    return pages->passed != 0 && self == pages->database && size == (int)pages->page_bytes &&
+           at == (pages->passed - 1) * (sqlite3_int64)size;
+}
+
 static int file_read(sqlite3_file *file, void *out, int size, sqlite3_int64 at) {
     page_file *self = opened(file);
     int result = settle(self);
     if (result != SQLITE_OK) {
         return result;
+    }
+    if (passes(self, size, at)) {
+        return SQLITE_OK;
+    }
+    if (self->pages->passed != 0) { /* what it took for a page is none */
+        return SQLITE_IOERR_READ;
     }
     result = self->base->pMethods->xRead(self->base, out, size, at);
     if (result == SQLITE_IOERR_CORRUPTFS) { /* EIO, which SQLite would call a malformed file */
@@ -150,7 +141,7 @@ static int file_read(sqlite3_file *file, void *out, int size, sqlite3_int64 at) 
         return result;
     }
     uint32_t page = (uint32_t)(at / size) + 1;
-    bool is_whole = result == SQLITE_OK && is_whole_page(page, out, (size_t)size);
+    bool is_whole = result == SQLITE_OK && hr_page_is_whole(page, out, (size_t)size);
     bool is_unborn = self->pages->grown > 0 && page > self->pages->grown;
     if (!is_whole && !is_unborn && !self->pages->is_lenient) {
         self->pages->damaged = page;
@@ -162,6 +153,11 @@ static int file_read(sqlite3_file *file, void *out, int size, sqlite3_int64 at) 
 static int file_write(sqlite3_file *file, const void *bytes, int size, sqlite3_int64 at) {
     page_file *self = opened(file);
     struct store_pages *pages = self->pages;
+    if (pages->passed != 0) {
+        bool is_there = has_passed(self, size, at);
+        pages->passed = 0;
+        return is_there ? SQLITE_OK : SQLITE_IOERR_WRITE;
+    }
     bool follows = pages->held_of == self && at == pages->held_at + pages->held_size &&
                    size <= HELD_BYTES - pages->held_size;
     int result = follows ? SQLITE_OK : let_go(pages);
@@ -172,6 +168,9 @@ static int file_write(sqlite3_file *file, const void *bytes, int size, sqlite3_i
     }
     if (result != SQLITE_OK) {
         return result;
+    }
+    if (self == pages->wal) {
+        hr_backfill_note(pages->backfill, bytes, size, at);
     }
     if (self->lost != SQLITE_OK && at <= self->lost_at) {
         self->lost = SQLITE_OK; /* it begins anew */
@@ -187,7 +186,7 @@ static int file_write(sqlite3_file *file, const void *bytes, int size, sqlite3_i
     uint8_t *held = pages->held + pages->held_size;
     memcpy(held, bytes, (size_t)size);
     if (is_page(self, size, at)) {
-        sign((uint32_t)(at / size) + 1, held, (size_t)size);
+        hr_page_sign((uint32_t)(at / size) + 1, held, (size_t)size);
     }
     pages->held_size += size;
     return SQLITE_OK;
@@ -307,7 +306,7 @@ static int find_sums(page_file *self) {
     if (result == SQLITE_OK && size >= page_bytes) {
         uint8_t *first = self->pages->held;
         result = self->base->pMethods->xRead(self->base, first, (int)page_bytes, 0);
-        self->has_sums = result != SQLITE_OK || has_sums(first, page_bytes);
+        self->has_sums = result != SQLITE_OK || hr_page_has_sums(first, page_bytes);
     }
     return result;
 }
@@ -327,6 +326,11 @@ static int page_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *file, int
     }
     if (result == SQLITE_OK) {
         file->pMethods = &methods;
+        if ((flags & SQLITE_OPEN_WAL) != 0) {
+            self->pages->wal = self;
+        } else {
+            self->pages->database = self;
+        }
     } else if (self->base->pMethods != NULL) {
         self->base->pMethods->xClose(self->base);
     }
@@ -377,6 +381,7 @@ struct store_pages *hr_pages_new(const char *base_name, uint32_t page_bytes) {
     pages->base = base;
     pages->page_bytes = page_bytes;
     pages->held = hr_alloc(HELD_BYTES);
+    pages->backfill = hr_backfill_new(page_bytes);
     snprintf(pages->name, sizeof pages->name, "headrace-%p", (void *)pages);
     pages->vfs = (sqlite3_vfs){.iVersion = 1,
                                .szOsFile = FILE_BYTES + base->szOsFile,
@@ -392,6 +397,7 @@ struct store_pages *hr_pages_new(const char *base_name, uint32_t page_bytes) {
                                .xCurrentTime = page_time,
                                .xGetLastError = page_error};
     if (sqlite3_vfs_register(&pages->vfs, 0) != SQLITE_OK) {
+        hr_backfill_free(pages->backfill);
         hr_free(pages->held);
         hr_free(pages);
         return NULL;
@@ -402,6 +408,7 @@ struct store_pages *hr_pages_new(const char *base_name, uint32_t page_bytes) {
 void hr_pages_free(struct store_pages *take_pages) {
     if (take_pages != NULL) {
         sqlite3_vfs_unregister(&take_pages->vfs);
+        hr_backfill_free(take_pages->backfill);
         hr_free(take_pages->held);
         hr_free(take_pages);
     }
@@ -453,6 +460,25 @@ int hr_pages_sync(sqlite3_file *file, uint64_t *out_ns, int *out_errno) {
     if (result != SQLITE_OK) {
         self->base->pMethods->xFileControl(self->base, SQLITE_FCNTL_LAST_ERRNO, out_errno);
     }
+    return result;
+}
+
+int hr_pages_backfill(struct store_pages *pages) {
+    if (pages->database == NULL || pages->wal == NULL || !pages->database->has_sums) {
+        return SQLITE_OK;
+    }
+    return hr_backfill_run(pages->backfill, pages->wal->base, pages->database->base);
+}
+
+uint32_t hr_pages_durable(struct store_pages *pages, uint32_t frames) {
+    return hr_backfill_durable(pages->backfill, frames);
+}
+
+int hr_pages_checkpoint(struct store_pages *pages, sqlite3 *db, int *out_all, int *out_moved) {
+    pages->is_moving = true;
+    int result = sqlite3_wal_checkpoint_v2(db, NULL, SQLITE_CHECKPOINT_PASSIVE, out_all, out_moved);
+    pages->is_moving = false;
+    pages->passed = 0;
     return result;
 }
 

@@ -8,6 +8,7 @@
 #define HR_BROKER_STORE_PRIV_H
 
 #include "broker/store.h"
+#include "broker/store_backfill.h"
 
 #include <pthread.h>
 #include <sqlite3.h>
@@ -22,6 +23,7 @@ enum {
     STORE_GROUP_BYTES = 8 << 20,
     STORE_WAL_BYTES = 64 << 20,
     STORE_WAL_BYTES_LEAST = 512 << 10,
+    STORE_BACKFILL_SHARE = 8,    /* a pass for each eighth of the WAL */
     STORE_TRIM_EVENTS = 1024,    /* of history, deleted at once, beside twice the appended ones */
     STORE_TRIM_BYTES = 16 << 20, /* and so much at most */
     STORE_TRIM_BYTES_FULL = 1 << 20, /* on a full disk, where deleting takes room too */
@@ -115,6 +117,7 @@ typedef struct store_outcome {
     hr_unit *units; /* with results that hold when it is */
     hr_read *reads;
     sqlite3_file *unsynced; /* the WAL, which holds the group; NULL: nothing is to be synced */
+    uint32_t frames;        /* of it, with the group */
     store_wal_mark mark;    /* when it is */
 } store_outcome;
 
@@ -163,11 +166,12 @@ struct hr_store {
 
     /* between the threads, under mutex */
     pthread_mutex_t mutex;
-    pthread_cond_t wake, drained, job_done;
-    pthread_t threads[STORE_THREADS];
+    pthread_cond_t wake, drained, backfill_wake, job_done;
+    pthread_t threads[STORE_THREADS + 1]; /* the last: the backfill's */
     size_t thread_count;
     bool has_threads, is_stopping, has_space_news;
     bool is_writing, is_syncing, has_written, is_tidy;
+    bool must_backfill, is_backfilling, is_checkpointing;
     bool has_finds;        /* when the pen was put down */
     uint64_t rested_ns;    /* when the pen was put down last */
     store_outcome written; /* and not synced yet, if has_written */
@@ -193,6 +197,9 @@ uint64_t hr_store_mono_ns(const hr_store *store);
 /* store_thread.c */
 /* Waits until all that is written is durable and told. By who has the pen. */
 void hr_store_drain(hr_store *store);
+/* No pass of the backfill begins, and none runs (or they may again). By who has the pen. */
+void hr_store_hold_backfill(hr_store *store, bool holds);
+bool hr_store_is_backfilling(hr_store *store);
 /* Something came into a queue. Under the mutex. */
 void hr_store_wake(hr_store *store);
 /* Ends the threads, when what is queued is done. */
@@ -239,6 +246,14 @@ sqlite3_file *hr_pages_owed(struct store_pages *pages);
 /* Makes what was written to it durable, beside any other call but itself. Returns SQLite's result;
  * *out_errno: the system's, 0: unknown. */
 int hr_pages_sync(sqlite3_file *file, uint64_t *out_ns, int *out_errno);
+/* Copies what is durable in the WAL into the file, beside any other call but hr_pages_checkpoint()
+ * (store_backfill.h). Returns SQLite's result. */
+int hr_pages_backfill(struct store_pages *pages);
+/* So many frames of the WAL are durable. Returns how many are to be copied. Any thread. */
+uint32_t hr_pages_durable(struct store_pages *pages, uint32_t frames);
+/* Moves the rest of the WAL into the file and syncs it. Returns SQLite's result, as its
+ * sqlite3_wal_checkpoint_v2() does. */
+int hr_pages_checkpoint(struct store_pages *pages, sqlite3 *db, int *out_all, int *out_moved);
 /* One took so long. */
 void hr_pages_note_sync(struct store_pages *pages, uint64_t took_ns);
 /* How long the newest syncs of what was written took, the middle one of them; 0: too few yet. */
@@ -251,10 +266,12 @@ void hr_pages_grow(struct store_pages *pages, uint32_t from);
 int hr_pages_reserve(sqlite3 *db);
 /* Damaged pages are read as they are (or no longer). What they hold proves nothing. */
 void hr_pages_forgive(struct store_pages *pages, sqlite3 *db, bool is_lenient);
-void hr_page_sign(uint32_t page, uint8_t bytes[STORE_PAGE_BYTES]);
-bool hr_page_is_whole(uint32_t page, const uint8_t bytes[STORE_PAGE_BYTES]);
+
+/* store_page_sum.c: the checksum at the end of a page */
+void hr_page_sign(uint32_t page, uint8_t *bytes, size_t size);
+bool hr_page_is_whole(uint32_t page, const uint8_t *bytes, size_t size);
 /* Does the file that begins with this page have checksums? Only states of the first days do not. */
-bool hr_page_has_sums(uint8_t first[STORE_PAGE_BYTES]);
+bool hr_page_has_sums(uint8_t *first, size_t size);
 
 /* store_wal.c */
 typedef struct store_wal_head {

@@ -342,12 +342,10 @@ bool hr_store_ages(const hr_store *store) {
 
 /* ---- the WAL ---- */
 
-void hr_store_checkpoint(hr_store *store) {
-    HR_CRASH_POINT("store.checkpoint");
+static void move_wal(hr_store *store) {
     for (int tries = 0; !store->has_failed && tries < 2; tries++) {
         int all = 0, moved = 0;
-        int result =
-            sqlite3_wal_checkpoint_v2(store->db, NULL, SQLITE_CHECKPOINT_PASSIVE, &all, &moved);
+        int result = hr_pages_checkpoint(store->pages, store->db, &all, &moved);
         hr_code code = result == SQLITE_OK ? HR_OK : hr_store_fault(store, result);
         if (code == HR_OK) {
             store->wal_frames = 0;
@@ -366,6 +364,13 @@ void hr_store_checkpoint(hr_store *store) {
         }
         hr_store_give_ballast(store); /* and once more with its room */
     }
+}
+
+void hr_store_checkpoint(hr_store *store) {
+    HR_CRASH_POINT("store.checkpoint");
+    hr_store_hold_backfill(store, true);
+    move_wal(store);
+    hr_store_hold_backfill(store, false);
 }
 
 /* ---- what the disk is worth ---- */

@@ -8,7 +8,9 @@
  *
  * At most one group stands written behind the one that is being synced (store_wal.c counts on it),
  * and syncs never run side by side: the kernel tells only one caller of a write that failed.
- * Everything else that writes waits until all is synced (hr_store_drain). */
+ * Everything else that writes waits until all is synced (hr_store_drain).
+ *
+ * A third thread copies what is durable in the WAL into the file (store_backfill.h). */
 #include "broker/store_priv.h"
 
 #include "core/crash.h"
@@ -38,6 +40,7 @@ void hr_store_put_mark(hr_store *store, const store_wal_mark *mark) {
 
 void hr_store_owe(hr_store *store, store_outcome *out) {
     out->unsynced = hr_pages_owed(store->pages);
+    out->frames = (uint32_t)store->wal_frames;
     if (store->is_unmarked && !hr_store_count_wal(store, (uint32_t)store->wal_frames, &out->mark)) {
         out->mark = (store_wal_mark){0}; /* an old one is true as well */
     }
@@ -53,6 +56,71 @@ static void take_back(store_outcome *outcome) {
         hr_read_fini(read);
         read->result = HR_E_STORE_IO;
     }
+}
+
+/* ---- the backfill ---- */
+
+static void backfill(hr_store *store) {
+    int result = hr_pages_backfill(store->pages);
+    if (result != SQLITE_OK) {
+        stop_at(store, "copying the WAL into the file", result, 0);
+    }
+}
+
+/* So much of the WAL is durable. */
+static void note_durable(hr_store *store, uint32_t frames) {
+    uint64_t left = hr_pages_durable(store->pages, frames);
+    if (left * store->options.page_bytes * STORE_BACKFILL_SHARE < store->wal_max_bytes) {
+        return;
+    }
+    if (!store->has_threads) {
+        backfill(store);
+        return;
+    }
+    pthread_mutex_lock(&store->mutex);
+    if (!store->must_backfill) {
+        store->must_backfill = true;
+        pthread_cond_signal(&store->backfill_wake);
+    }
+    pthread_mutex_unlock(&store->mutex);
+}
+
+void hr_store_hold_backfill(hr_store *store, bool holds) {
+    pthread_mutex_lock(&store->mutex);
+    store->is_checkpointing = holds;
+    store->must_backfill = false;
+    while (store->is_backfilling) {
+        pthread_cond_wait(&store->drained, &store->mutex);
+    }
+    pthread_mutex_unlock(&store->mutex);
+}
+
+bool hr_store_is_backfilling(hr_store *store) {
+    pthread_mutex_lock(&store->mutex);
+    bool is_backfilling = store->is_backfilling;
+    pthread_mutex_unlock(&store->mutex);
+    return is_backfilling;
+}
+
+static void *run_backfill(void *data) {
+    pthread_setname_np(pthread_self(), "hr-backfill");
+    hr_store *store = data;
+    pthread_mutex_lock(&store->mutex);
+    while (!store->is_stopping) {
+        if (!store->must_backfill || store->is_checkpointing || store->has_failed) {
+            pthread_cond_wait(&store->backfill_wake, &store->mutex);
+            continue;
+        }
+        store->must_backfill = false;
+        store->is_backfilling = true;
+        pthread_mutex_unlock(&store->mutex);
+        backfill(store);
+        pthread_mutex_lock(&store->mutex);
+        store->is_backfilling = false;
+        pthread_cond_broadcast(&store->drained);
+    }
+    pthread_mutex_unlock(&store->mutex);
+    return NULL;
 }
 
 void hr_store_finish(hr_store *store, store_outcome *outcome) {
@@ -74,10 +142,15 @@ void hr_store_finish(hr_store *store, store_outcome *outcome) {
     } else if (outcome->mark.frames > 0) {
         hr_store_put_mark(store, &outcome->mark);
     }
+    bool is_durable = outcome->unsynced != NULL && !store->is_lost;
+    uint32_t frames = outcome->frames; /* the outcome goes with its units */
     if (outcome->unsynced != NULL) {
         HR_CRASH_POINT("store.committed");
     }
     hr_store_tell(store, outcome);
+    if (is_durable) {
+        note_durable(store, frames);
+    }
 }
 
 /* ---- the pen ---- */
@@ -271,6 +344,7 @@ void hr_store_stop(hr_store *store) {
     pthread_mutex_lock(&store->mutex);
     store->is_stopping = true;
     pthread_cond_broadcast(&store->wake);
+    pthread_cond_signal(&store->backfill_wake);
     pthread_mutex_unlock(&store->mutex);
     for (size_t i = 0; i < store->thread_count; i++) {
         pthread_join(store->threads[i], NULL);
@@ -287,8 +361,9 @@ hr_code hr_store_start(hr_store *store, hr_error *err) {
     store->has_threads = true;
     store->rested_ns = hr_mono_ns();
     hr_store_make_mail(store);
-    for (int i = 0; i < STORE_THREADS; i++) {
-        int result = pthread_create(&store->threads[i], NULL, run_thread, store);
+    for (int i = 0; i <= STORE_THREADS; i++) {
+        int result = pthread_create(&store->threads[i], NULL,
+                                    i < STORE_THREADS ? run_thread : run_backfill, store);
         if (result != 0) {
             hr_store_stop(store);
             return hr_fail(err, HR_E_IO, result, "start the store's threads: %s", strerror(result));

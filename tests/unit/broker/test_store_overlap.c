@@ -260,6 +260,44 @@ static void what_was_read_before_a_sync_that_failed_is_not_told(void **state) {
     assert_null(w->read.batch);
 }
 
+/* Does the file hold an event? The WAL and the file have its id as it is. */
+static bool is_in_file(const world *w, uint64_t position) {
+    uint8_t id[40] = {0x0a}; /* the first field of an envelope */
+    hr_buffer file = {0};
+    bool is_there = false;
+    int size =
+        snprintf((char *)id + 2, sizeof id - 2, "%u-%llu", w->feed, (unsigned long long)position);
+    id[1] = (uint8_t)size;
+    fixture_load(w->dir, "headrace.db", &file);
+    for (size_t i = 0; !is_there && i + (size_t)size + 2 <= file.size; i++) {
+        is_there = memcmp(file.bytes + i, id, (size_t)size + 2) == 0;
+    }
+    hr_buffer_fini(&file);
+    return is_there;
+}
+
+/* The WAL goes into the file as far as it is durable, whatever stands behind. */
+static void what_is_not_durable_is_not_copied(void **state) {
+    world *w = *state;
+    uint64_t durable = EVENTS + 1, written = 2 * EVENTS + 1; /* of the second and third commit */
+    assert_false(is_in_file(w, durable));
+    let_pass(1, false);
+    wait_for(w, 2, 3, true);
+    for (int i = 0; i < TRIES && !is_in_file(w, durable); i++) {
+        usleep(1000);
+    }
+    assert_true(is_in_file(w, durable));
+    pause_a_little(w);
+    assert_false(is_in_file(w, written));
+    let_pass(-1, false);
+    wait_for(w, 3, 3, false);
+    hr_store_close(w->store); /* with a checkpoint */
+    w->store = NULL;
+    assert_true(is_in_file(w, written));
+}
+
+static uint64_t backfill_wal_max = 64 << 14; /* a pass for eight pages: with the second commit */
+
 #define OVERLAP_TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void) {
@@ -272,6 +310,11 @@ int main(void) {
          .teardown_func = tear_down,
          .initial_state = &wal_max},
         OVERLAP_TEST(what_is_read_is_durable),
+        {.name = "what_is_not_durable_is_not_copied",
+         .test_func = what_is_not_durable_is_not_copied,
+         .setup_func = set_up,
+         .teardown_func = tear_down,
+         .initial_state = &backfill_wal_max},
         OVERLAP_TEST(what_was_read_before_a_sync_that_failed_is_not_told),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -100,7 +100,7 @@ static void expect_disk(const world *w, size_t which) {
     assert_int_equal(file->pMethods->xRead(file, bytes, (int)size, 0), SQLITE_OK);
     expect(w, which, bytes, 0, (size_t)size);
     for (size_t page = 0; which == 1 && page < (size_t)size / PAGE; page++) {
-        assert_true(hr_page_is_whole((uint32_t)page + 1, bytes + page * PAGE));
+        assert_true(hr_page_is_whole((uint32_t)page + 1, bytes + page * PAGE, PAGE));
     }
     hr_free(bytes);
     close_file(&file);
