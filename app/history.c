@@ -13,7 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { NOTE_BYTES = 8 << 20, BUCKETS = 256, LOG_FILES = 4 };
+enum { NOTE_BYTES = 4 << 20, BUCKETS = 256, LOG_FILES = 4 };
 
 typedef struct line {
     char *function, *event_id, *text;

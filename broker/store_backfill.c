@@ -97,8 +97,7 @@ void hr_backfill_note(store_backfill *backfill, const void *bytes, int size, sql
 uint32_t hr_backfill_durable(store_backfill *backfill, uint32_t frames) {
     pthread_mutex_lock(&backfill->mutex);
     backfill->durable = frames < backfill->count ? frames : backfill->count;
-    uint32_t left =
-        backfill->durable > backfill->looked ? backfill->durable - backfill->looked : 0;
+    uint32_t left = backfill->durable > backfill->looked ? backfill->durable - backfill->looked : 0;
     pthread_mutex_unlock(&backfill->mutex);
     return left;
 }

@@ -4,10 +4,10 @@
  * A checkpoint of SQLite copies pages from the WAL into the file and syncs them, and nothing can be
  * committed meanwhile. Most of that can be done before: a page of a commit that is durable may be
  * copied at any time, for nobody reads it in the file as long as the WAL has it, and after a crash
- * the WAL's copy counts. So a pass copies what became durable since the last one, and the checkpoint
- * is left with what came after it: it still says which pages belong into the file, asks here which
- * of them are there, and syncs the file before the WAL may begin anew (SQLite's walCheckpoint() in
- * wal.c, whose nBackfill the name is from).
+ * the WAL's copy counts. So a pass copies what became durable since the last one, and the
+ * checkpoint is left with what came after it: it still says which pages belong into the file, asks
+ * here which of them are there, and syncs the file before the WAL may begin anew (SQLite's
+ * walCheckpoint() in wal.c, whose nBackfill the name is from).
  *
  * It holds as long as nobody reads an older state of the file than the newest: the store has one
  * connection, and no other process may open the file (locking_mode=EXCLUSIVE). */
@@ -26,7 +26,8 @@ void hr_backfill_free(store_backfill *take_backfill);
 /* So many bytes of the WAL are written. Thread: the writer's. */
 void hr_backfill_note(store_backfill *backfill, const void *bytes, int size, sqlite3_int64 at);
 
-/* So many frames of the WAL are durable. Returns how many of them no pass has looked at. Any thread.
+/* So many frames of the WAL are durable. Returns how many of them no pass has looked at. Any
+ * thread.
  */
 uint32_t hr_backfill_durable(store_backfill *backfill, uint32_t frames);
 

@@ -3,6 +3,8 @@
 find_package(PkgConfig REQUIRED)
 find_package(Threads REQUIRED)
 
+include(CheckCCompilerFlag)
+
 option(HEADRACE_WERROR "warnings are errors" OFF)
 set(HEADRACE_SANITIZE "" CACHE STRING "sanitizers for -fsanitize=, e.g. address,undefined")
 
@@ -27,6 +29,14 @@ endif()
 if(CMAKE_BUILD_TYPE STREQUAL "RelWithDebInfo")
   target_compile_options(headrace_flags INTERFACE -O2 -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2)
   target_link_options(headrace_flags INTERFACE -Wl,-z,relro,-z,now)
+  # For texts and structs of some tens of bytes gcc puts string instructions (`rep movsq`), which on
+  # most processors take longer to begin than to copy: a tenth of the time of a Kafka record.
+  set(few -mmemcpy-strategy=unrolled_loop:32:noalign,libcall:-1:noalign
+          -mmemset-strategy=unrolled_loop:256:noalign,libcall:-1:noalign)
+  check_c_compiler_flag("${few}" HEADRACE_HAS_STRATEGY)
+  if(HEADRACE_HAS_STRATEGY)
+    target_compile_options(headrace_flags INTERFACE ${few})
+  endif()
 endif()
 if(HEADRACE_SANITIZE)
   add_compile_options(-fsanitize=${HEADRACE_SANITIZE} -fno-omit-frame-pointer

@@ -260,6 +260,8 @@ hr_code hr_kafka_set_peer(rd_kafka_conf_t *conf, const hr_kafka_options *options
 }
 
 static hr_code configure(rd_kafka_conf_t *conf, const hr_kafka_options *options, hr_error *err) {
+    char queue_kbytes[16]; /* of each partition: it has a queue of its own */
+    snprintf(queue_kbytes, sizeof queue_kbytes, "%d", HR_KAFKA_QUEUE_BYTES >> 10);
     const hr_kafka_setting own[] = {
         {"group.id", options->group},
         {"group.instance.id", options->instance_id},
@@ -269,7 +271,7 @@ static hr_code configure(rd_kafka_conf_t *conf, const hr_kafka_options *options,
         {"auto.offset.reset", "error"}, /* a position that is gone is said, not skipped */
         {"partition.assignment.strategy", "range,roundrobin"},
         {"queued.min.messages", "1000000"},
-        {"queued.max.messages.kbytes", "16384"}, /* of each partition: it has a queue of its own */
+        {"queued.max.messages.kbytes", queue_kbytes},
         {"fetch.wait.max.ms", "100"},
         {"fetch.message.max.bytes", "1048576"}, /* a larger record still comes, alone */
         {"fetch.max.bytes", "8388608"},
@@ -517,6 +519,11 @@ int64_t hr_kafka_end(hr_kafka *self, uint32_t index) {
     const slot *s = &self->slots[index];
     hr_rdkafka.rd_kafka_get_watermark_offsets(self->rk, s->topic, s->partition, &low, &high);
     return high;
+}
+
+size_t hr_kafka_queued(hr_kafka *self, uint32_t index) {
+    HR_ASSERT(index < self->slot_count);
+    return hr_rdkafka.rd_kafka_queue_length(self->slots[index].queue);
 }
 
 bool hr_kafka_nudge(hr_kafka *self, uint32_t index, int timeout_ms) {

@@ -17,6 +17,7 @@
 
 typedef struct hr_kafka hr_kafka;
 
+enum { HR_KAFKA_QUEUE_BYTES = 3 << 20 }; /* read ahead of each partition, unless set otherwise */
 enum { HR_KAFKA_NO_OFFSET = -1001, HR_KAFKA_EARLIEST = -2, HR_KAFKA_LATEST = -1 };
 
 typedef struct hr_kafka_header {
@@ -110,6 +111,9 @@ hr_code hr_kafka_resolve(hr_kafka *self, const char *topic, int32_t partition, i
 
 /* The offset after the newest record of a slot as last heard, -1: not heard yet. */
 int64_t hr_kafka_end(hr_kafka *self, uint32_t index);
+
+/* How many records wait in the queue of a partition, for hr_kafka_take().  Thread: the client's. */
+size_t hr_kafka_queued(hr_kafka *self, uint32_t index);
 
 /* Asks the leader of a slot for its offsets, so that the client's thread for that broker wakes and
  * looks whether it should fetch. Blocks at most timeout_ms. false: no answer.  Thread: the

@@ -58,6 +58,7 @@
     X(rd_kafka_producev)                                                                           \
     X(rd_kafka_purge)                                                                              \
     X(rd_kafka_query_watermark_offsets)                                                            \
+    X(rd_kafka_queue_length)                                                                       \
     X(rd_kafka_queue_destroy)                                                                      \
     X(rd_kafka_queue_forward)                                                                      \
     X(rd_kafka_queue_get_consumer)                                                                 \

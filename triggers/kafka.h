@@ -31,15 +31,17 @@ typedef struct kafka_partition {
     _Atomic uint64_t low;
     atomic_bool is_revoking;
     /* the thread's */
-    int64_t committed;  /* offset last committed, -1: none in this assignment */
-    uint64_t dry_ns;    /* since when nothing came though the broker has more; 0: it comes */
-    uint64_t nudged_ns; /* when its broker was last, or dry_ns */
-    int64_t next;       /* offset after the last one read */
-    uint32_t life;      /* how often the topic was made anew while the group stood beyond its end */
-    uint32_t base;      /* partitions of the topic when the group began with it; 0: not known */
-    uint32_t width;     /* partitions of the topic when it was assigned; in the note too */
-    bool is_other_set;  /* the group's offset was committed for other functions than ours */
-    bool is_reborn;     /* made anew: begins at its oldest record, whatever the group knows */
+    int64_t committed;    /* offset last committed, -1: none in this assignment */
+    uint64_t dry_ns;      /* since when nothing came though the broker has more; 0: it comes */
+    size_t left;          /* records that were left by the last take */
+    uint64_t since_grown; /* bytes taken since they became more */
+    uint64_t nudged_ns;   /* when its broker was last, or dry_ns */
+    int64_t next;         /* offset after the last one read */
+    uint32_t life;     /* how often the topic was made anew while the group stood beyond its end */
+    uint32_t base;     /* partitions of the topic when the group began with it; 0: not known */
+    uint32_t width;    /* partitions of the topic when it was assigned; in the note too */
+    bool is_other_set; /* the group's offset was committed for other functions than ours */
+    bool is_reborn;    /* made anew: begins at its oldest record, whatever the group knows */
     char note[HR_KAFKA_NOTE_BYTES]; /* committed with the offset: life, base, width, takers */
 } kafka_partition;
 
@@ -76,6 +78,7 @@ struct kafka_trigger {
     uint64_t commit_ns, gauge_ns, probe_ns;
     uint64_t nudge_ns; /* no broker is nudged before */
     kafka_partition *packing;
+    uint64_t taken_bytes; /* by the last take */
     uint32_t asked_width; /* the widest topic for which the group was joined anew */
 };
 

@@ -489,6 +489,7 @@ static void on_record(void *data, const hr_kafka_record *record) {
     kafka_trigger *self = data;
     kafka_partition *p = self->packing;
     uint64_t position = (uint64_t)record->offset + 1;
+    self->taken_bytes += record->key.size + record->value.size;
     hr_error err = {0};
     hr_code code = hr_kafka_pack(&self->packer, &p->origin, record, position, &self->builder, &err);
     if (code == HR_E_TOO_LARGE) {
@@ -508,10 +509,31 @@ static void on_record(void *data, const hr_kafka_record *record) {
     }
 }
 
-/* Nothing came though records wait at the broker? The client's thread for a broker rests up to a
- * second when its queues were full, and does not look whether they still are (librdkafka
- * before 2.2; later that is fetch.queue.backoff.ms). A request to that broker wakes it. What is dry
- * for longer has nothing for us: the end of a topic may be markers of transactions, or away. */
+/* The client's thread for a broker rests up to a second when its queues were full, and does not
+ * look whether they still are (librdkafka before 2.2; later that is fetch.queue.backoff.ms). A
+ * request to that broker wakes it. */
+static void nudge(kafka_trigger *self, kafka_partition *p, uint32_t index, uint64_t now) {
+    if (now >= self->nudge_ns) {
+        bool is_answered = hr_kafka_nudge(self->client, index, NUDGE_WAIT_MS);
+        self->nudge_ns = is_answered ? 0 : now + second; /* it is away: not for each partition */
+        p->nudged_ns = now;
+    }
+}
+
+/* Half a queue was taken and nothing came to it: that thread rests. Before it is dry. */
+static void keep_filled(kafka_trigger *self, kafka_partition *p, uint32_t index, uint32_t got) {
+    size_t left = hr_kafka_queued(self->client, index);
+    p->since_grown = left + got > p->left ? 0 : p->since_grown + self->taken_bytes;
+    p->left = left;
+    if (p->since_grown >= HR_KAFKA_QUEUE_BYTES / 2 &&
+        hr_kafka_end(self->client, index) > p->next + (int64_t)left) {
+        p->since_grown = 0;
+        nudge(self, p, index, hr_mono_ns());
+    }
+}
+
+/* Nothing came though records wait at the broker? What is dry for longer than a second has nothing
+ * for us: the end of a topic may be markers of transactions, or away. */
 static bool is_starved(kafka_trigger *self, kafka_partition *p, uint32_t index) {
     if (hr_kafka_end(self->client, index) <= p->next) {
         p->dry_ns = 0;
@@ -524,10 +546,8 @@ static bool is_starved(kafka_trigger *self, kafka_partition *p, uint32_t index) 
     if (now - p->dry_ns > second) {
         return false;
     }
-    if (now - p->nudged_ns >= second / 1000 * DRY_MS && now >= self->nudge_ns) {
-        bool is_answered = hr_kafka_nudge(self->client, index, NUDGE_WAIT_MS);
-        self->nudge_ns = is_answered ? 0 : now + second; /* it is away: not for each partition */
-        p->nudged_ns = now;
+    if (now - p->nudged_ns >= second / 1000 * DRY_MS) {
+        nudge(self, p, index, now);
     }
     return true;
 }
@@ -543,9 +563,11 @@ static int drain(kafka_trigger *self) {
         }
         uint32_t max = credit < HR_BATCH_MAX ? credit : HR_BATCH_MAX;
         self->packing = p;
+        self->taken_bytes = 0;
         uint32_t got = hr_kafka_take(self->client, (uint32_t)i, max, on_record, self);
         flush(self, p);
         if (got > 0) {
+            keep_filled(self, p, (uint32_t)i, got);
             p->dry_ns = 0;
             wait_ms = 0;
         } else if (is_starved(self, p, (uint32_t)i) && wait_ms > DRY_MS) {
