@@ -28,6 +28,7 @@ struct store_backfill {
     frame *frames;         /* as written, from the WAL's begin on */
     uint32_t count, room;
     uint32_t durable, looked; /* so many of them */
+    bool is_running;          /* a pass reads frames that are durable */
 };
 
 store_backfill *hr_backfill_new(uint32_t page_bytes) {
@@ -59,6 +60,7 @@ static sqlite3_int64 page_at(const store_backfill *backfill, uint32_t index) {
 static void note_head(store_backfill *backfill, uint32_t index, const void *bytes) {
     store_wal_frame head;
     hr_wal_read_frame(bytes, &head);
+    HR_ASSERT(index >= backfill->durable); /* it would be read while it is written */
     if (index >= backfill->room) {
         backfill->room = index < 512 ? 1024 : index * 2;
         backfill->frames = hr_realloc(backfill->frames, backfill->room * sizeof(frame));
@@ -84,7 +86,8 @@ static void forget(store_backfill *backfill, sqlite3_int64 at, int size) {
 void hr_backfill_note(store_backfill *backfill, const void *bytes, int size, sqlite3_int64 at) {
     sqlite3_int64 from = at - STORE_WAL_HEAD, each = frame_bytes(backfill);
     pthread_mutex_lock(&backfill->mutex);
-    if (from < 0) { /* it begins anew */
+    if (from < 0) { /* it begins anew, which a checkpoint came before */
+        HR_ASSERT(!backfill->is_running);
         backfill->count = backfill->durable = backfill->looked = 0;
     } else if (size == STORE_WAL_FRAME && from % each == 0 && from / each < UINT32_MAX / 2) {
         note_head(backfill, (uint32_t)(from / each), bytes);
@@ -142,6 +145,8 @@ static uint32_t keep_newest(copy *copies, uint32_t count) {
 static uint32_t take(store_backfill *backfill, copy **out_copies) {
     uint32_t count = 0;
     pthread_mutex_lock(&backfill->mutex);
+    HR_ASSERT(!backfill->is_running);
+    backfill->is_running = true;
     uint32_t from = backfill->looked, to = backfill->durable;
     copy *copies = hr_alloc_array(to > from ? to - from : 1, sizeof *copies);
     for (uint32_t i = from; i < to; i++) {
@@ -192,20 +197,21 @@ static int copy_all(store_backfill *backfill, const copy *copies, uint32_t count
     return result;
 }
 
-int hr_backfill_run(store_backfill *backfill, sqlite3_file *wal, sqlite3_file *file) {
+int hr_backfill_run(store_backfill *backfill, sqlite3_file *wal, sqlite3_file *file, bool syncs) {
     copy *copies = NULL;
     uint32_t count = take(backfill, &copies), done = 0;
     int result = copy_all(backfill, copies, count, wal, file, &done);
     if (result == SQLITE_FULL) {
         result = SQLITE_OK; /* the checkpoint's to mend */
     }
-    if (result == SQLITE_OK && done > 0) { /* now, so that the checkpoint's has less to do */
+    if (result == SQLITE_OK && done > 0 && syncs) {
         result = file->pMethods->xSync(file, SQLITE_SYNC_NORMAL);
     }
     pthread_mutex_lock(&backfill->mutex);
     for (uint32_t i = 0; result == SQLITE_OK && i < done; i++) {
         backfill->frames[copies[i].frame].is_moved = true;
     }
+    backfill->is_running = false;
     pthread_mutex_unlock(&backfill->mutex);
     hr_free(copies);
     return result;

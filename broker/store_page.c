@@ -463,11 +463,11 @@ int hr_pages_sync(sqlite3_file *file, uint64_t *out_ns, int *out_errno) {
     return result;
 }
 
-int hr_pages_backfill(struct store_pages *pages) {
+int hr_pages_backfill(struct store_pages *pages, bool syncs) {
     if (pages->database == NULL || pages->wal == NULL || !pages->database->has_sums) {
         return SQLITE_OK;
     }
-    return hr_backfill_run(pages->backfill, pages->wal->base, pages->database->base);
+    return hr_backfill_run(pages->backfill, pages->wal->base, pages->database->base, syncs);
 }
 
 uint32_t hr_pages_durable(struct store_pages *pages, uint32_t frames) {
