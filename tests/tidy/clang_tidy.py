@@ -14,6 +14,7 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 LAYERS = ("core", "broker", "net", "streams", "triggers", "functions", "app")
+GCC_ONLY = re.compile(r" -mmem(?:cpy|set)-strategy=\S+")
 INCLUDE = re.compile(rb'^\s*#\s*include\s+"([^"]+)"', re.M)
 
 
@@ -40,7 +41,7 @@ def check(build, entry, version):
     wanted = mark_of(path, entry["command"], version)
     if mark.is_file() and mark.read_text() == wanted:
         return True, ""
-    run = subprocess.run(["clang-tidy", "--quiet", "-p", str(build), str(path)], cwd=ROOT,
+    run = subprocess.run(["clang-tidy", "--quiet", "-p", str(build / "lint"), str(path)], cwd=ROOT,
                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     if run.returncode == 0:
         mark.write_text(wanted)
@@ -52,6 +53,9 @@ def main():
     (build / "lint").mkdir(exist_ok=True)
     version = subprocess.run(["clang-tidy", "--version"], stdout=subprocess.PIPE, check=True).stdout
     entries = json.loads((build / "compile_commands.json").read_text())
+    for entry in entries:
+        entry["command"] = GCC_ONLY.sub("", entry["command"])
+    (build / "lint" / "compile_commands.json").write_text(json.dumps(entries))
     ours = [e for e in entries
             if any(pathlib.Path(e["file"]).is_relative_to(ROOT / layer) for layer in LAYERS)
             and e["file"].endswith(".c")]
