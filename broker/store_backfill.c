@@ -7,10 +7,6 @@
 
 #include <stdlib.h>
 
-enum {
-    RUN_BYTES = 7 * STORE_PAGE_BYTES /* a write, below what SQLite's VFS takes for nothing */
-};
-
 typedef struct frame {
     uint32_t page; /* 0: not known */
     bool is_moved; /* the file has it */
@@ -141,8 +137,8 @@ static uint32_t keep_newest(copy *copies, uint32_t count) {
     return kept;
 }
 
-/* What the pass is to copy; *out_copies is the caller's. */
-static uint32_t take(store_backfill *backfill, copy **out_copies) {
+/* What the pass is to copy; *out_copies is the caller's. *out_durable: of so many frames. */
+static uint32_t take(store_backfill *backfill, copy **out_copies, uint32_t *out_durable) {
     uint32_t count = 0;
     pthread_mutex_lock(&backfill->mutex);
     HR_ASSERT(!backfill->is_running);
@@ -157,6 +153,7 @@ static uint32_t take(store_backfill *backfill, copy **out_copies) {
     backfill->looked = to > from ? to : from;
     pthread_mutex_unlock(&backfill->mutex);
     *out_copies = copies;
+    *out_durable = to;
     return keep_newest(copies, count);
 }
 
@@ -180,8 +177,7 @@ static int copy_run(store_backfill *backfill, const copy *copies, uint32_t count
 static int copy_all(store_backfill *backfill, const copy *copies, uint32_t count, sqlite3_file *wal,
                     sqlite3_file *file, uint32_t *out_done) {
     int result = SQLITE_OK;
-    uint32_t most = RUN_BYTES / backfill->page_bytes, done = 0;
-    most = most > 0 ? most : 1;
+    uint32_t most = STORE_WRITE_BYTES / backfill->page_bytes, done = 0;
     uint8_t *bytes = hr_alloc(most * (size_t)backfill->page_bytes);
     while (result == SQLITE_OK && done < count) {
         uint32_t run = 1;
@@ -197,14 +193,15 @@ static int copy_all(store_backfill *backfill, const copy *copies, uint32_t count
     return result;
 }
 
-int hr_backfill_run(store_backfill *backfill, sqlite3_file *wal, sqlite3_file *file, bool syncs) {
+int hr_backfill_run(store_backfill *backfill, sqlite3_file *wal, sqlite3_file *file,
+                    uint32_t sync_from) {
     copy *copies = NULL;
-    uint32_t count = take(backfill, &copies), done = 0;
+    uint32_t durable = 0, count = take(backfill, &copies, &durable), done = 0;
     int result = copy_all(backfill, copies, count, wal, file, &done);
     if (result == SQLITE_FULL) {
         result = SQLITE_OK; /* the checkpoint's to mend */
     }
-    if (result == SQLITE_OK && done > 0 && syncs) {
+    if (result == SQLITE_OK && done > 0 && durable >= sync_from) {
         result = file->pMethods->xSync(file, SQLITE_SYNC_NORMAL);
     }
     pthread_mutex_lock(&backfill->mutex);

@@ -36,11 +36,12 @@ uint32_t hr_backfill_durable(store_backfill *backfill, uint32_t frames);
 uint32_t hr_backfill_page(store_backfill *backfill, int size, sqlite3_int64 at);
 
 /* One pass: copies what is durable in the WAL and was not looked at into the file. Pages end with
- * their checksum. syncs: the file too, so that the checkpoint's sync finds little left; commits
- * wait longer for theirs meanwhile. One thread at a time, not beside a checkpoint. Returns SQLite's
- * result. After anything but SQLITE_OK nothing may be committed any more: an error of the kernel's
- * is told once, and no later sync of the file can be believed. A full disk is left to the
- * checkpoint, which meets it again and makes room. */
-int hr_backfill_run(store_backfill *backfill, sqlite3_file *wal, sqlite3_file *file, bool syncs);
+ * their checksum. When so many frames are durable (sync_from) the file is synced too, so that the
+ * checkpoint's sync finds little left; commits wait longer for theirs meanwhile. One thread at a
+ * time, not beside a checkpoint. Returns SQLite's result. After anything but SQLITE_OK nothing may
+ * be committed any more: an error of the kernel's is told once, and no later sync of the file can
+ * be believed. A full disk is left to the checkpoint, which meets it again and makes room. */
+int hr_backfill_run(store_backfill *backfill, sqlite3_file *wal, sqlite3_file *file,
+                    uint32_t sync_from);
 
 #endif

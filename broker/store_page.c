@@ -20,12 +20,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum {
-    /* seven frames; at least a page (64 KiB at most), and below the 128 KiB from which on SQLite's
-       own VFS takes a size for what it is modulo 128 KiB */
-    HELD_BYTES = 7 * (STORE_WAL_FRAME + STORE_PAGE_BYTES)
-};
-
 typedef struct page_file page_file;
 
 struct store_pages {
@@ -159,7 +153,7 @@ static int file_write(sqlite3_file *file, const void *bytes, int size, sqlite3_i
         return is_there ? SQLITE_OK : SQLITE_IOERR_WRITE;
     }
     bool follows = pages->held_of == self && at == pages->held_at + pages->held_size &&
-                   size <= HELD_BYTES - pages->held_size;
+                   size <= STORE_WRITE_BYTES - pages->held_size;
     int result = follows ? SQLITE_OK : let_go(pages);
     self->is_written = true;
     self->is_begun = self->is_begun || at == 0;
@@ -175,7 +169,7 @@ static int file_write(sqlite3_file *file, const void *bytes, int size, sqlite3_i
     if (self->lost != SQLITE_OK && at <= self->lost_at) {
         self->lost = SQLITE_OK; /* it begins anew */
     }
-    if (size > HELD_BYTES) {
+    if (size > STORE_WRITE_BYTES) {
         return self->base->pMethods->xWrite(self->base, bytes, size, at);
     }
     if (!follows) {
@@ -380,7 +374,7 @@ struct store_pages *hr_pages_new(const char *base_name, uint32_t page_bytes) {
     struct store_pages *pages = hr_alloc(sizeof *pages);
     pages->base = base;
     pages->page_bytes = page_bytes;
-    pages->held = hr_alloc(HELD_BYTES);
+    pages->held = hr_alloc(STORE_WRITE_BYTES);
     pages->backfill = hr_backfill_new(page_bytes);
     snprintf(pages->name, sizeof pages->name, "headrace-%p", (void *)pages);
     pages->vfs = (sqlite3_vfs){.iVersion = 1,
@@ -463,11 +457,11 @@ int hr_pages_sync(sqlite3_file *file, uint64_t *out_ns, int *out_errno) {
     return result;
 }
 
-int hr_pages_backfill(struct store_pages *pages, bool syncs) {
+int hr_pages_backfill(struct store_pages *pages, uint32_t sync_from) {
     if (pages->database == NULL || pages->wal == NULL || !pages->database->has_sums) {
         return SQLITE_OK;
     }
-    return hr_backfill_run(pages->backfill, pages->wal->base, pages->database->base, syncs);
+    return hr_backfill_run(pages->backfill, pages->wal->base, pages->database->base, sync_from);
 }
 
 uint32_t hr_pages_durable(struct store_pages *pages, uint32_t frames) {

@@ -34,7 +34,10 @@ enum {
     STORE_SYNCS = 9,                   /* whose length is known; odd, for the middle one */
     STORE_SYNC_NS_LEAST = 30000,       /* hardly a disk is done sooner */
     STORE_WAL_HEAD = 32,
-    STORE_WAL_FRAME = 24 /* before its page */
+    STORE_WAL_FRAME = 24, /* before its page */
+    /* What one write may be: seven frames; at least a page (64 KiB at most), and below the 128 KiB
+       from which on SQLite's own VFS takes a size for what it is modulo 128 KiB. */
+    STORE_WRITE_BYTES = 7 * (STORE_WAL_FRAME + STORE_PAGE_BYTES)
 };
 
 /* A feed's own numbers; SQLite holds them in the checkpoint row of function 0. */
@@ -171,8 +174,8 @@ struct hr_store {
     size_t thread_count;
     bool has_threads, is_stopping, has_space_news;
     bool is_writing, is_syncing, has_written, is_tidy;
-    bool must_backfill, must_sync, is_backfilling, is_checkpointing; /* sync: in that pass */
-    bool has_finds;                                                  /* when the pen was put down */
+    bool must_backfill, is_backfilling, is_checkpointing;
+    bool has_finds;        /* when the pen was put down */
     uint64_t rested_ns;    /* when the pen was put down last */
     store_outcome written; /* and not synced yet, if has_written */
     store_list_units queue, ended;
@@ -248,7 +251,7 @@ sqlite3_file *hr_pages_owed(struct store_pages *pages);
 int hr_pages_sync(sqlite3_file *file, uint64_t *out_ns, int *out_errno);
 /* Copies what is durable in the WAL into the file, beside any other call but hr_pages_checkpoint()
  * (store_backfill.h). Returns SQLite's result. */
-int hr_pages_backfill(struct store_pages *pages, bool syncs);
+int hr_pages_backfill(struct store_pages *pages, uint32_t sync_from);
 /* So many frames of the WAL are durable. Returns how many are to be copied. Any thread. */
 uint32_t hr_pages_durable(struct store_pages *pages, uint32_t frames);
 /* Moves the rest of the WAL into the file and syncs it. Returns SQLite's result, as its

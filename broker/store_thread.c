@@ -60,30 +60,29 @@ static void take_back(store_outcome *outcome) {
 
 /* ---- the backfill ---- */
 
-static void backfill(hr_store *store, bool syncs) {
-    int result = hr_pages_backfill(store->pages, syncs);
+/* The last passes before the checkpoint sync what all of them copied: one sync for each would take
+ * a twentieth of the rate of appends. */
+static void backfill(hr_store *store) {
+    uint64_t sync_from = store->wal_max_bytes / store->options.page_bytes / 4 * 3;
+    int result = hr_pages_backfill(store->pages, (uint32_t)sync_from);
     if (result != SQLITE_OK) {
         stop_at(store, "copying the WAL into the file", result, 0);
     }
 }
 
-/* So much of the WAL is durable. The last passes before the checkpoint sync what all of them
- * copied: one sync for each would take a twentieth of the rate of appends. */
+/* So much of the WAL is durable. */
 static void note_durable(hr_store *store, uint32_t frames) {
-    uint64_t page = store->options.page_bytes, most = store->wal_max_bytes;
     uint64_t left = hr_pages_durable(store->pages, frames);
-    bool syncs = frames * page >= most / 4 * 3;
-    if (left * page * STORE_BACKFILL_SHARE < most) {
+    if (left * store->options.page_bytes * STORE_BACKFILL_SHARE < store->wal_max_bytes) {
         return;
     }
     if (!store->has_threads) {
-        backfill(store, syncs);
+        backfill(store);
         return;
     }
     pthread_mutex_lock(&store->mutex);
     if (!store->must_backfill) {
         store->must_backfill = true;
-        store->must_sync = syncs;
         pthread_cond_signal(&store->backfill_wake);
     }
     pthread_mutex_unlock(&store->mutex);
@@ -117,9 +116,8 @@ static void *run_backfill(void *data) {
         }
         store->must_backfill = false;
         store->is_backfilling = true;
-        bool syncs = store->must_sync;
         pthread_mutex_unlock(&store->mutex);
-        backfill(store, syncs);
+        backfill(store);
         pthread_mutex_lock(&store->mutex);
         store->is_backfilling = false;
         pthread_cond_broadcast(&store->drained);

@@ -58,12 +58,12 @@
     X(rd_kafka_producev)                                                                           \
     X(rd_kafka_purge)                                                                              \
     X(rd_kafka_query_watermark_offsets)                                                            \
-    X(rd_kafka_queue_length)                                                                       \
     X(rd_kafka_queue_destroy)                                                                      \
     X(rd_kafka_queue_forward)                                                                      \
     X(rd_kafka_queue_get_consumer)                                                                 \
     X(rd_kafka_queue_get_main)                                                                     \
     X(rd_kafka_queue_get_partition)                                                                \
+    X(rd_kafka_queue_length)                                                                       \
     X(rd_kafka_queue_io_event_enable)                                                              \
     X(rd_kafka_queue_new)                                                                          \
     X(rd_kafka_queue_poll)                                                                         \
