@@ -12,8 +12,11 @@
  * GROUP_ENOUGH: requests that do not wait for the rest of their turn: those are read while these
  * are written, and are the next group. Else all senders that wait for their answers would come to
  * march in step, and the processors would idle while all of them are synced.
- * GROUP_BESIDE: what is worth a sync of its own while a group is on its way. */
-enum { GROUP_BYTES = 64 << 10, GROUP_ENOUGH = 24, GROUP_BESIDE = 12 };
+ * group_worth: requests that are a group when so many groups are on their way: one is synced, one
+ * is written, and the third is there when the store takes up its pen. What queues for it there is
+ * one commit. */
+enum { GROUP_BYTES = 64 << 10, GROUP_ENOUGH = 20 };
+static const uint32_t group_worth[HR_INTAKE_FLIGHTS] = {1, 12, 20};
 
 typedef struct rejected { /* offsets into unit->text */
     size_t raw, raw_size, why;
@@ -58,17 +61,19 @@ static void offer_group(hr_intake *intake) {
     hr_batch *batch = hr_builder_finish(&intake->group, 0, hr_real_us());
     if (batch != NULL) {
         intake->gathered = 0;
-        intake->before = intake->offered;
-        intake->offered = ++intake->ticket;
-        intake->trigger->host->offer(intake->trigger, batch, intake->offered);
+        uint64_t ticket = ++intake->ticket;
+        intake->offered[intake->offer_count++ % HR_INTAKE_FLIGHTS] = ticket;
+        intake->trigger->host->offer(intake->trigger, batch, ticket);
     }
 }
 
-/* May what was gathered go? At most two groups are on their way: while one is synced, the other is
- * written. */
+/* May what was gathered go? */
 static bool may_fly(const hr_intake *intake) {
-    bool is_alone = intake->offered <= intake->settled;
-    return is_alone || (intake->before <= intake->settled && intake->gathered >= GROUP_BESIDE);
+    size_t flying = 0;
+    for (size_t i = 0; i < HR_INTAKE_FLIGHTS; i++) {
+        flying += intake->offered[i] > intake->settled;
+    }
+    return flying < HR_INTAKE_FLIGHTS && intake->gathered >= group_worth[flying];
 }
 
 static void on_turn(hr_message *message) {

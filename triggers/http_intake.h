@@ -26,6 +26,8 @@ typedef struct hr_sink {
 hr_code hr_sink_pack(hr_sink *sink, const hr_fields *fields, hr_error *err);
 hr_code hr_sink_add(hr_sink *sink, hr_slice envelope, hr_error *err);
 
+enum { HR_INTAKE_FLIGHTS = 3 }; /* groups on their way to the disk at once */
+
 typedef struct hr_intake {
     hr_trigger *trigger;
     uint64_t ticket;              /* the last one given out */
@@ -33,8 +35,8 @@ typedef struct hr_intake {
     hr_builder reading;           /* events of the request in hand */
     hr_builder group;             /* events of committed ones, to be offered with ticket + 1 */
     uint32_t gathered;            /* requests in the group */
-    uint64_t before, offered;     /* tickets: of the last group but one; of the last; */
-    uint64_t settled;             /* durable or refused up to here */
+    uint64_t offered[HR_INTAKE_FLIGHTS], offer_count; /* tickets of the last groups */
+    uint64_t settled;                                 /* durable or refused up to here */
     hr_message turn;              /* offers the group; deferred when is_turning */
     bool is_turning;
     bool is_shut; /* want(0) */

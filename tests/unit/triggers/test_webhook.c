@@ -209,28 +209,43 @@ static void offer_crowd(crowd *all, const uint32_t *sizes, size_t groups) {
     }
 }
 
-/* Twenty-four requests do not wait for the rest of their turn. Few others wait until those are
+/* Twenty requests do not wait for the rest of their turn. Few others wait until those are
  * durable. */
 static void a_few_that_come_while_a_group_is_synced_wait_for_it(void **state) {
     (void)state;
-    static crowd all = {.count = 35};
-    offer_crowd(&all, (const uint32_t[]){24, 11}, 2);
+    static crowd all = {.count = 31};
+    offer_crowd(&all, (const uint32_t[]){20, 11}, 2);
     assert_int_not_equal(durable_before[1], 0);
 }
 
 static void many_that_come_while_a_group_is_synced_are_the_next(void **state) {
     (void)state;
-    static crowd all = {.count = 36};
-    offer_crowd(&all, (const uint32_t[]){24, 12}, 2);
+    static crowd all = {.count = 32};
+    offer_crowd(&all, (const uint32_t[]){20, 12}, 2);
     assert_int_equal(durable_before[1], 0);
 }
 
-static void at_most_two_groups_are_on_their_way(void **state) {
+static void a_third_group_waits_until_it_is_worth_it(void **state) {
     (void)state;
-    static crowd all = {.count = 80};
-    offer_crowd(&all, (const uint32_t[]){24, 24, 32}, 3);
+    static crowd all = {.count = 59};
+    offer_crowd(&all, (const uint32_t[]){20, 20, 19}, 3);
     assert_int_equal(durable_before[1], 0);
     assert_int_not_equal(durable_before[2], 0);
+}
+
+static void a_third_group_goes_beside_two(void **state) {
+    (void)state;
+    static crowd all = {.count = 60};
+    offer_crowd(&all, (const uint32_t[]){20, 20, 20}, 3);
+    assert_int_equal(durable_before[2], 0);
+}
+
+static void at_most_three_groups_are_on_their_way(void **state) {
+    (void)state;
+    static crowd all = {.count = 80};
+    offer_crowd(&all, (const uint32_t[]){20, 20, 20, 20}, 4);
+    assert_int_equal(durable_before[2], 0);
+    assert_int_not_equal(durable_before[3], 0);
 }
 
 static void a_group_that_is_refused_lets_the_next_go(void **state) {
@@ -652,7 +667,9 @@ int main(void) {
         TEST(requests_of_one_turn_are_one_offer),
         TEST(a_few_that_come_while_a_group_is_synced_wait_for_it),
         TEST(many_that_come_while_a_group_is_synced_are_the_next),
-        TEST(at_most_two_groups_are_on_their_way),
+        TEST(a_third_group_waits_until_it_is_worth_it),
+        TEST(a_third_group_goes_beside_two),
+        TEST(at_most_three_groups_are_on_their_way),
         TEST(a_group_that_is_refused_lets_the_next_go),
         TEST(while_intake_is_shut_nothing_is_offered),
         TEST(malformed_bodies_are_answered_400_with_the_reason),
