@@ -206,9 +206,8 @@ static void log_dead(hr_history *history, const hr_note *note) {
     history->untold = 0;
 }
 
-static void show_taps(const hr_history *history) {
-    hr_kept_note kept = hr_note_ring_get(history->notes, hr_note_ring_next(history->notes) - 1);
-    json_t *json = to_json(history, &kept);
+static void show_taps(const hr_history *history, const hr_kept_note *kept) {
+    json_t *json = to_json(history, kept);
     for (hr_tap *tap = history->taps, *next = NULL; tap != NULL; tap = next) {
         next = tap->next;
         const char *from = json_string_value(json_object_get(json, "from"));
@@ -221,9 +220,53 @@ static void show_taps(const hr_history *history) {
     json_decref(json);
 }
 
-void hr_history_note(void *data, const hr_note *note) {
+/* The delivery that a note of its call stands for. */
+static hr_kept_note delivery_of(const hr_kept_note *called) {
+    hr_kept_note kept = *called;
+    kept.note.kind = HR_NOTE_DELIVERED;
+    kept.note.real_us = called->over_us;
+    kept.note.took_ns = called->over_ns;
+    return kept;
+}
+
+/* The call's notes are let go: one for each event. */
+static void add_deliveries(hr_history *history, const hr_note *note) {
+    for (uint32_t i = 0; i < note->count; i++) {
+        const hr_event_ref *event = &note->events[i];
+        hr_note one = *note;
+        one.feed = event->batch->feed;
+        one.position = event->batch->position[event->index];
+        one.attempt = event->attempt;
+        one.batch = event->batch;
+        one.index = event->index;
+        hr_note_ring_add(history->notes, &one);
+    }
+}
+
+/* To the taps: what became of the notes from number to before end. */
+static void show_new(const hr_history *history, uint64_t number, uint64_t end) {
+    uint64_t first = hr_note_ring_first(history->notes);
+    for (uint64_t i = number > first ? number : first; i < end; i++) {
+        hr_kept_note kept = hr_note_ring_get(history->notes, i);
+        kept = kept.over_us != 0 ? delivery_of(&kept) : kept;
+        show_taps(history, &kept);
+    }
+}
+
+uint64_t hr_history_note(void *data, const hr_note *note) {
     hr_history *history = data;
-    hr_note_ring_add(history->notes, note);
+    uint64_t number = hr_note_ring_next(history->notes);
+    bool is_over = false;
+    if (note->count == 0) {
+        hr_note_ring_add(history->notes, note);
+    } else if (note->kind == HR_NOTE_CALLED) {
+        hr_note_ring_call(history->notes, note);
+    } else if (hr_note_ring_over(history->notes, note->call, note->real_us, note->took_ns)) {
+        is_over = true;
+        number = note->call;
+    } else {
+        add_deliveries(history, note);
+    }
     if (note->kind == HR_NOTE_STORED || note->kind == HR_NOTE_RESULT) {
         remember_last(history, note->feed, note->real_us);
     }
@@ -231,13 +274,16 @@ void hr_history_note(void *data, const hr_note *note) {
         log_dead(history, note);
     }
     if (note->took_ns != 0) {
+        uint32_t events = note->count == 0 ? 1 : note->count;
         latency *l = latency_of(history, note->function);
-        l->count++;
-        l->bucket[bucket_of(note->took_ns)]++;
+        l->count += events;
+        l->bucket[bucket_of(note->took_ns)] += events;
     }
     if (history->taps != NULL) {
-        show_taps(history);
+        show_new(history, number,
+                 is_over ? number + note->count : hr_note_ring_next(history->notes));
     }
+    return number;
 }
 
 static json_t *line_json(const line *l) {
@@ -336,6 +382,19 @@ void hr_history_lines(const hr_history *history, const char *function, hr_slice 
     }
 }
 
+/* In the order of time, and of what came at once that of the notes. */
+static void put_in_order(json_t *array, const hr_history *history, const hr_kept_note *kept) {
+    json_t *json = to_json(history, kept);
+    const char *time = json_string_value(json_object_get(json, "time"));
+    size_t at = json_array_size(array);
+    while (at > 0 &&
+           strcmp(json_string_value(json_object_get(json_array_get(array, at - 1), "time")), time) >
+               0) {
+        at--;
+    }
+    json_array_insert_new(array, at, json);
+}
+
 json_t *hr_history_trace(const hr_history *history, const char *event_id) {
     json_t *array = json_array();
     hr_slice id = hr_slice_text(event_id);
@@ -344,7 +403,11 @@ json_t *hr_history_trace(const hr_history *history, const char *event_id) {
     for (uint64_t i = hr_note_ring_first(history->notes); i < next; i++) {
         hr_kept_note kept = hr_note_ring_get(history->notes, i);
         if (kept.id.size > 0 && hr_slice_equal(kept.id, id)) {
-            json_array_append_new(array, to_json(history, &kept));
+            put_in_order(array, history, &kept);
+            if (kept.over_us != 0) {
+                kept = delivery_of(&kept);
+                put_in_order(array, history, &kept);
+            }
         }
     }
     return array;

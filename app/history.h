@@ -24,7 +24,7 @@ hr_history *hr_history_new(const hr_names *names, const char *log_dir, uint64_t 
 void hr_history_free(hr_history *take_history);
 
 /* hr_dispatch_options.note; data is the history. */
-void hr_history_note(void *data, const hr_note *note);
+uint64_t hr_history_note(void *data, const hr_note *note);
 
 /* A line a handler printed. */
 void hr_history_line(hr_history *history, const char *function, hr_slice event_id, int attempt,

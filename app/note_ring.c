@@ -3,12 +3,16 @@
 
 #include "core/memory.h"
 
+/* 64 bytes, a line of the processor's cache. What is told of a whole call stands with its first
+ * event: its end costs one record, not one an event. */
 typedef struct record {
     uint64_t at; /* where its texts begin, counted over all rounds */
     uint64_t position, took_ns;
-    int64_t real_us, due_ms;
-    uint32_t function, feed;
-    uint32_t attempt, attempts_max;
+    int64_t real_us;
+    int64_t due_ms; /* of a call's first event: when it was over, in us; 0: not yet */
+    uint32_t function, feed, attempts_max;
+    uint16_t attempt;
+    uint16_t behind; /* of a CALLED: how many events of its call are before it */
     uint16_t id_size, subject_size, text_size;
     uint8_t kind;
 } record;
@@ -57,34 +61,24 @@ static uint64_t make_room(hr_note_ring *ring, size_t size) {
     while (ring->first < ring->next &&
            (ring->next - ring->first == ring->record_count ||
             record_at(ring, ring->first)->at + ring->byte_count < ring->written)) {
-        ring->first++;
+        do { /* a call goes whole: without its first event nothing tells that it was delivered */
+            ring->first++;
+        } while (ring->first < ring->next && record_at(ring, ring->first)->behind > 0);
     }
     return at;
 }
 
-void hr_note_ring_add(hr_note_ring *ring, const hr_note *note) {
+/* The next record, with its texts in place; all else is to be filled in. */
+static record *add(hr_note_ring *ring, const hr_batch *batch, uint32_t index, hr_slice text) {
     hr_slice id = {0}, subject = {0};
-    if (note->batch != NULL) {
-        id = hr_batch_id(note->batch, note->index);
-        subject = hr_batch_subject(note->batch, note->index);
+    if (batch != NULL) {
+        id = hr_batch_id(batch, index);
+        subject = hr_batch_subject(batch, index);
     }
     uint16_t id_size = cut(id, HR_NOTE_ID_MAX), subject_size = cut(subject, HR_NOTE_ID_MAX),
-             text_size = cut(note->text, HR_NOTE_TEXT_MAX);
+             text_size = cut(text, HR_NOTE_TEXT_MAX);
     uint64_t at = make_room(ring, (size_t)id_size + subject_size + text_size);
     uint8_t *to = ring->bytes + at % ring->byte_count;
-    *record_at(ring, ring->next++) = (record){.at = at,
-                                              .position = note->position,
-                                              .took_ns = note->took_ns,
-                                              .real_us = note->real_us,
-                                              .due_ms = note->due_ms,
-                                              .function = note->function,
-                                              .feed = note->feed,
-                                              .attempt = note->attempt,
-                                              .attempts_max = note->attempts_max,
-                                              .id_size = id_size,
-                                              .subject_size = subject_size,
-                                              .text_size = text_size,
-                                              .kind = (uint8_t)note->kind};
     if (id_size > 0) {
         memcpy(to, id.bytes, id_size);
     }
@@ -92,8 +86,57 @@ void hr_note_ring_add(hr_note_ring *ring, const hr_note *note) {
         memcpy(to + id_size, subject.bytes, subject_size);
     }
     if (text_size > 0) {
-        memcpy(to + id_size + subject_size, note->text.bytes, text_size);
+        memcpy(to + id_size + subject_size, text.bytes, text_size);
     }
+    record *r = record_at(ring, ring->next++);
+    r->at = at;
+    r->id_size = id_size;
+    r->subject_size = subject_size;
+    r->text_size = text_size;
+    return r;
+}
+
+static void fill(record *r, const hr_note *note) {
+    r->kind = (uint8_t)note->kind;
+    r->function = note->function;
+    r->attempts_max = note->attempts_max;
+    r->real_us = note->real_us;
+    r->took_ns = note->took_ns;
+    r->due_ms = note->due_ms;
+    r->behind = 0;
+}
+
+void hr_note_ring_add(hr_note_ring *ring, const hr_note *note) {
+    record *r = add(ring, note->batch, note->index, note->text);
+    fill(r, note);
+    r->position = note->position;
+    r->feed = note->feed;
+    r->attempt = (uint16_t)note->attempt;
+}
+
+uint64_t hr_note_ring_call(hr_note_ring *ring, const hr_note *note) {
+    uint64_t call = ring->next, head = call;
+    for (uint32_t i = 0; i < note->count; i++) {
+        const hr_event_ref *event = &note->events[i];
+        record *r = add(ring, event->batch, event->index, (hr_slice){0});
+        fill(r, note);
+        r->position = event->batch->position[event->index];
+        r->feed = event->batch->feed;
+        r->attempt = event->attempt;
+        head = head < ring->first ? ring->next - 1 : head; /* no room for the whole call */
+        r->behind = (uint16_t)(ring->next - 1 - head);
+    }
+    return call;
+}
+
+bool hr_note_ring_over(hr_note_ring *ring, uint64_t call, int64_t real_us, uint64_t took_ns) {
+    if (call < ring->first) {
+        return false;
+    }
+    HR_ASSERT(call < ring->next && record_at(ring, call)->kind == HR_NOTE_CALLED);
+    record_at(ring, call)->due_ms = real_us;
+    record_at(ring, call)->took_ns = took_ns;
+    return true;
 }
 
 uint64_t hr_note_ring_first(const hr_note_ring *ring) {
@@ -108,7 +151,7 @@ hr_kept_note hr_note_ring_get(const hr_note_ring *ring, uint64_t number) {
     HR_ASSERT(number >= ring->first && number < ring->next);
     const record *r = record_at(ring, number);
     const uint8_t *text = ring->bytes + r->at % ring->byte_count;
-    return (hr_kept_note){
+    hr_kept_note kept = {
         .note = {.kind = (hr_note_kind)r->kind,
                  .function = r->function,
                  .feed = r->feed,
@@ -116,9 +159,16 @@ hr_kept_note hr_note_ring_get(const hr_note_ring *ring, uint64_t number) {
                  .attempts_max = r->attempts_max,
                  .position = r->position,
                  .real_us = r->real_us,
-                 .due_ms = r->due_ms,
-                 .took_ns = r->took_ns,
                  .text = hr_slice_of(text + r->id_size + r->subject_size, r->text_size)},
         .id = hr_slice_of(text, r->id_size),
         .subject = hr_slice_of(text + r->id_size, r->subject_size)};
+    if (kept.note.kind == HR_NOTE_CALLED) {
+        const record *head = record_at(ring, number - r->behind);
+        kept.over_us = head->due_ms;
+        kept.over_ns = head->took_ns;
+    } else {
+        kept.note.due_ms = r->due_ms;
+        kept.note.took_ns = r->took_ns;
+    }
+    return kept;
 }

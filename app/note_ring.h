@@ -10,11 +10,14 @@ enum { HR_NOTE_ID_MAX = 200, HR_NOTE_TEXT_MAX = 400 }; /* bytes kept; the rest i
 
 typedef struct hr_note_ring hr_note_ring;
 
-/* A note as it is remembered; note.batch is NULL, note.text and the slices are borrowed until the
- * next add. */
+/* A note of one event as it is remembered; note.batch is NULL, note.text and the slices are
+ * borrowed until the next add or call. */
 typedef struct hr_kept_note {
     hr_note note;
     hr_slice id, subject;
+    int64_t over_us;  /* of a CALLED: when all of its call was delivered; 0: it was not, or it is
+                       * told  by notes of their own */
+    uint64_t over_ns; /* what the call took then */
 } hr_kept_note;
 
 /* Memory is touched only as notes come. bytes: of texts, more than those of one note. */
@@ -22,6 +25,13 @@ hr_note_ring *hr_note_ring_new(uint32_t notes, uint32_t bytes);
 void hr_note_ring_free(hr_note_ring *take_ring);
 
 void hr_note_ring_add(hr_note_ring *ring, const hr_note *note);
+
+/* One note for each of its events (note->events). Returns the number of the first. */
+uint64_t hr_note_ring_call(hr_note_ring *ring, const hr_note *note);
+
+/* All of that call (what _call returned) was delivered: its notes say so from now on. false: they
+ * are let go. */
+bool hr_note_ring_over(hr_note_ring *ring, uint64_t call, int64_t real_us, uint64_t took_ns);
 
 /* Notes are numbered from 0; these stand from first to before next. */
 uint64_t hr_note_ring_first(const hr_note_ring *ring);

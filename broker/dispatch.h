@@ -187,15 +187,15 @@ typedef struct hr_output {
     uint64_t wake_ns; /* give a WAKE at this monotonic time; UINT64_MAX: none needed */
 } hr_output;
 
-/* What happened to one delivery, for trace, tap and metrics. Pure observation: must not call back.
- */
+/* What happened to one delivery, or to those of one call, for trace, tap and metrics. Pure
+ * observation: must not call back. */
 typedef enum hr_note_kind {
     HR_NOTE_STORED,    /* function 0: durable in its journal feed */
     HR_NOTE_DUPLICATE, /* function 0 */
     HR_NOTE_FILTERED,
-    HR_NOTE_CALLED,
-    HR_NOTE_DELIVERED,
-    HR_NOTE_RETRY, /* text: error; due_ms: when */
+    HR_NOTE_CALLED,    /* events */
+    HR_NOTE_DELIVERED, /* events: all of the call; or one */
+    HR_NOTE_RETRY,     /* text: error; due_ms: when */
     HR_NOTE_BEHIND,
     HR_NOTE_DROPPED,
     HR_NOTE_DEAD, /* text: error */
@@ -205,17 +205,23 @@ typedef enum hr_note_kind {
 
 typedef struct hr_note {
     hr_note_kind kind;
-    uint32_t function, feed, attempt, attempts_max;
+    uint32_t function, attempts_max;
+    /* of many: feed, position and attempt of each are in its reference and batch; else NULL, 0 */
+    const hr_event_ref *events;
+    uint32_t count;
+    uint32_t feed, attempt;
     uint64_t position;
     const hr_batch *batch; /* may be NULL (never fetched) */
     uint32_t index;
     int64_t real_us, due_ms;
     uint64_t took_ns; /* of the attempt */
+    uint64_t call;    /* of a DELIVERED with events: what its CALLED got */
     hr_slice text;
 } hr_note;
 
 typedef struct hr_dispatch_options {
-    void (*note)(void *data, const hr_note *note); /* NULL: none */
+    /* NULL: none. What it returns for a CALLED comes back with the call's DELIVERED. */
+    uint64_t (*note)(void *data, const hr_note *note);
     void *note_data;
     uint64_t dead_count,
         dead_max;           /* dead letters at start; at the limit the functions stall (S12) */

@@ -26,14 +26,9 @@ static void retry(hr_dispatch *d, function *f, item *it, int64_t after_ms, hr_sl
     hr_park(d, f, it, HR_PARKED_RETRY, d->clock_ms + wait, attempt, why);
 }
 
-static void deliver(hr_dispatch *d, function *f, const call_box *box, item *it) {
+static void deliver(function *f, item *it) {
     it->cursor->counters.attempts++;
     it->cursor->counters.delivered++;
-    if (d->options.note != NULL) {
-        hr_dispatch_note(d, HR_NOTE_DELIVERED, it->cursor, it->batch, it->index,
-                         it->batch->position[it->index], it->attempt + 1u, (hr_slice){0}, 0,
-                         d->now_ns - box->started_ns);
-    }
     hr_item_settle(f, it);
 }
 
@@ -98,6 +93,23 @@ static bool is_verdict(const hr_exception *exception) {
            exception->outcome == HR_OUTCOME_DEAD;
 }
 
+/* The usual answer. */
+static bool is_all_delivered(const call_box *box, const hr_answer *answer) {
+    bool is_all = answer->exception_count == 0;
+    for (uint32_t i = 0; is_all && i < box->call.count; i++) {
+        is_all = !is_given_away(&box->items[i]);
+    }
+    return is_all;
+}
+
+static void deliver_all(hr_dispatch *d, function *f, call_box *box, uint64_t *ok) {
+    hr_call_note(d, box, HR_NOTE_DELIVERED); /* first: what is settled may be let go */
+    for (uint32_t i = 0; i < box->call.count; i++) {
+        ok[i / 64] |= (uint64_t)1 << (i % 64);
+        deliver(f, &box->items[i]);
+    }
+}
+
 /* Each event of a call that was answered event by event. Returns how many are to be called again
  * (their indexes in again). */
 static uint32_t apply(hr_dispatch *d, function *f, call_box *box, const hr_answer *answer,
@@ -125,7 +137,10 @@ static uint32_t apply(hr_dispatch *d, function *f, call_box *box, const hr_answe
         *out_is_well = *out_is_well || is_verdict(exception);
         if (exception == NULL) {
             ok[i / 64] |= (uint64_t)1 << (i % 64);
-            deliver(d, f, box, it);
+            hr_dispatch_note(d, HR_NOTE_DELIVERED, it->cursor, it->batch, it->index,
+                             it->batch->position[it->index], it->attempt + 1u, (hr_slice){0}, 0,
+                             d->now_ns - box->started_ns);
+            deliver(f, it);
         } else if (exception->outcome == HR_OUTCOME_DROP) {
             it->cursor->counters.attempts++;
             it->cursor->counters.dropped++;
@@ -208,6 +223,10 @@ void hr_call_answered(hr_dispatch *d, const hr_answer *answer) {
     if (box->is_orphan) {
         end_orphan(box);
         is_well = answer->failure == HR_OK;
+    } else if (answer->failure == HR_OK && is_all_delivered(box, answer)) {
+        deliver_all(d, f, box, ok);
+        is_well = true;
+        keep_results(f, box->items[0].cursor, answer, ok);
     } else if (answer->failure == HR_OK) {
         again_count = apply(d, f, box, answer, again, ok, &is_well);
         keep_results(f, box->items[0].cursor, answer, ok);

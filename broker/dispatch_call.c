@@ -142,6 +142,19 @@ static void fill(hr_dispatch *d, function *f, lane *l, call_box *box) {
     }
 }
 
+uint64_t hr_call_note(hr_dispatch *d, const call_box *box, hr_note_kind kind) {
+    bool is_over = kind != HR_NOTE_CALLED;
+    hr_note note = {.kind = kind,
+                    .function = box->function->policy.id,
+                    .attempts_max = box->function->policy.retry.attempts,
+                    .events = box->refs,
+                    .count = box->call.count,
+                    .real_us = d->real_us,
+                    .took_ns = is_over ? d->now_ns - box->started_ns : 0,
+                    .call = is_over ? box->noted : 0};
+    return d->options.note == NULL ? 0 : d->options.note(d->options.note_data, &note);
+}
+
 static void start_call(hr_dispatch *d, function *f, lane *l, call_box *box) {
     box->call.lane = (uint32_t)(l - f->lanes);
     box->call.slot = NULL;
@@ -157,13 +170,7 @@ static void start_call(hr_dispatch *d, function *f, lane *l, call_box *box) {
     }
     f->calls_last = box;
     hr_map64_set(&d->calls, box->call.id, box);
-    if (d->options.note != NULL) {
-        for (uint32_t i = 0; i < box->call.count; i++) {
-            item *it = &box->items[i];
-            hr_dispatch_note(d, HR_NOTE_CALLED, it->cursor, it->batch, it->index,
-                             it->batch->position[it->index], it->attempt + 1u, (hr_slice){0}, 0, 0);
-        }
-    }
+    box->noted = hr_call_note(d, box, HR_NOTE_CALLED);
     hr_dispatch_act(d, HR_DO_CALL, f->policy.id, box->items[0].cursor->feed->policy.id)->call =
         &box->call;
 }

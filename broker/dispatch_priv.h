@@ -65,6 +65,7 @@ typedef struct call_box {
     hr_event_ref *refs;
     function *function;
     uint64_t started_ns;
+    uint64_t noted; /* what options.note returned */
     bool is_cancelled;
     bool is_orphan; /* its feed was taken away and came back: the answer means nothing */
     struct call_box *next, *prev; /* running, oldest first; or free */
@@ -274,6 +275,8 @@ uint32_t hr_lane_of(function *f, uint64_t key_hash);
 void hr_function_call(hr_dispatch *d, function *f);
 bool hr_function_has_room(const function *f);
 void hr_calls_expire(hr_dispatch *d, function *f);
+/* Tells of all its events at once. Returns what options.note did; 0: nobody is told. */
+uint64_t hr_call_note(hr_dispatch *d, const call_box *box, hr_note_kind kind);
 void hr_calls_unlist(hr_dispatch *d, call_box *box);
 void hr_calls_orphan(hr_dispatch *d, const feed *f);
 void hr_item_dead(hr_dispatch *d, function *f, item *it, const char *reason, hr_slice why,

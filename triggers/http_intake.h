@@ -37,7 +37,7 @@ typedef struct hr_intake {
     uint32_t gathered;            /* requests in the group */
     uint64_t offered[HR_INTAKE_FLIGHTS], offer_count; /* tickets of the last groups */
     uint64_t settled;                                 /* durable or refused up to here */
-    hr_message turn;              /* offers the group; deferred when is_turning */
+    hr_message turn; /* offers the group; deferred when is_turning */
     bool is_turning;
     bool is_shut; /* want(0) */
     bool is_stopping, has_stopped;

@@ -271,7 +271,7 @@ sim_slot *sim_slot_at(sim_feed *feed, uint64_t position); /* made when missing *
 void sim_check_call(sim *s, const hr_call *call);
 void sim_check_unit(sim *s, const hr_unit *unit);   /* it is durable */
 void sim_check_fenced(sim *s, const hr_unit *unit); /* it was skipped whole */
-void sim_check_note(void *data, const hr_note *note);
+uint64_t sim_check_note(void *data, const hr_note *note);
 void sim_check_position(sim *s, uint32_t feed, const hr_batch *batch, uint32_t index);
 bool sim_is_passed(const sim_cursor *cursor, uint64_t position);
 void sim_allow(sim *s, uint32_t only); /* SIM_FEEDS: all: an interruption; see S14 */

@@ -179,24 +179,35 @@ void sim_check_call(sim *s, const hr_call *call) {
     }
 }
 
-void sim_check_note(void *data, const hr_note *note) {
-    sim *s = data;
-    if (s->is_told || note->function == 0) {
-        return;
-    }
+static void check_note(sim *s, const hr_note *note, uint32_t feed_id, uint64_t position) {
     uint32_t f = sim_function_index(s, note->function);
-    uint32_t feed = sim_feed_index(s, note->feed);
-    sim_slot *slot = sim_slot_at(&s->feeds[feed], note->position);
+    uint32_t feed = sim_feed_index(s, feed_id);
+    sim_slot *slot = sim_slot_at(&s->feeds[feed], position);
     uint8_t bit = (uint8_t)(1u << f);
     bool is_ok = note->kind == HR_NOTE_DELIVERED || note->kind == HR_NOTE_DROPPED;
     if (is_ok && (slot->handled & bit) == 0) {
         sim_break(s, "function %u is said to have done feed %u, %llu", f, feed,
-                  (unsigned long long)note->position);
+                  (unsigned long long)position);
     }
     if (is_ok || note->kind == HR_NOTE_DEAD || note->kind == HR_NOTE_EXPIRED) {
         slot->done |= bit;
-        sim_say(s, "note", (uint64_t)note->kind, f, feed, note->position);
+        sim_say(s, "note", (uint64_t)note->kind, f, feed, position);
     }
+}
+
+uint64_t sim_check_note(void *data, const hr_note *note) {
+    sim *s = data;
+    if (s->is_told || note->function == 0) {
+        return 0;
+    }
+    for (uint32_t i = 0; i < note->count; i++) {
+        const hr_event_ref *event = &note->events[i];
+        check_note(s, note, event->batch->feed, event->batch->position[event->index]);
+    }
+    if (note->count == 0) {
+        check_note(s, note, note->feed, note->position);
+    }
+    return 0;
 }
 
 /* ---- units ---- */

@@ -83,10 +83,110 @@ static void what_is_too_long_is_cut(void **state) {
     hr_note_ring_free(ring);
 }
 
+static void note_some(hr_note_ring *ring, uint32_t count) {
+    for (uint32_t i = 0; i < count; i++) {
+        hr_note_ring_add(ring, &(hr_note){.kind = HR_NOTE_FILTERED, .due_ms = 5, .took_ns = 5});
+    }
+}
+
+/* ---- calls ---- */
+
+enum { CALL_MAX = 60 };
+
+typedef struct noted_call {
+    hr_batch *batches[CALL_MAX];
+    hr_event_ref events[CALL_MAX];
+    uint32_t count;
+} noted_call;
+
+static uint64_t note_call(hr_note_ring *ring, noted_call *call, uint32_t count, uint32_t function) {
+    call->count = count;
+    for (uint32_t i = 0; i < count; i++) {
+        call->batches[i] = batch_of("e1");
+        call->batches[i]->feed = 4;
+        call->batches[i]->position[0] = 100 + i;
+        call->events[i] =
+            (hr_event_ref){.batch = call->batches[i], .attempt = (uint16_t)(1 + i % 2)};
+    }
+    hr_note note = {
+        .kind = HR_NOTE_CALLED, .function = function, .events = call->events, .count = count};
+    return hr_note_ring_call(ring, &note);
+}
+
+static void forget_call(noted_call *call) {
+    for (uint32_t i = 0; i < call->count; i++) {
+        hr_batch_unref(call->batches[i]);
+    }
+}
+
+static void the_end_of_a_call_stands_with_each_of_its_events(void **state) {
+    (void)state;
+    hr_note_ring *ring = hr_note_ring_new(NOTES, BYTES);
+    noted_call calls[2];
+    note_some(ring, 45); /* both lie across the end of the ring */
+    uint64_t numbers[2] = {note_call(ring, &calls[0], 3, 1), note_call(ring, &calls[1], 8, 2)};
+    assert_true(hr_note_ring_over(ring, numbers[1], 77, 7));
+    for (uint32_t i = 0; i < 11; i++) {
+        hr_kept_note kept = hr_note_ring_get(ring, numbers[0] + i);
+        uint32_t in = i < 3 ? i : i - 3;
+        assert_int_equal(kept.note.kind, HR_NOTE_CALLED);
+        assert_int_equal(kept.note.function, i < 3 ? 1 : 2);
+        assert_int_equal(kept.note.feed, 4);
+        assert_int_equal(kept.note.position, 100 + in);
+        assert_int_equal(kept.note.attempt, 1 + in % 2);
+        assert_true(hr_slice_is(kept.id, "e1"));
+        assert_int_equal(kept.note.took_ns, 0);
+        assert_int_equal(kept.over_us, i < 3 ? 0 : 77);
+        assert_int_equal(kept.over_ns, i < 3 ? 0 : 7);
+    }
+    hr_kept_note other = hr_note_ring_get(ring, numbers[0] - 1);
+    assert_int_equal(other.note.due_ms, 5);
+    assert_int_equal(other.note.took_ns, 5);
+    assert_int_equal(other.over_us, 0);
+    forget_call(&calls[0]);
+    forget_call(&calls[1]);
+    hr_note_ring_free(ring);
+}
+
+static void a_call_goes_whole(void **state) {
+    (void)state;
+    hr_note_ring *ring = hr_note_ring_new(NOTES, BYTES);
+    noted_call call;
+    note_some(ring, 5);
+    uint64_t number = note_call(ring, &call, 20, 1);
+    note_some(ring, 30);
+    assert_int_equal(hr_note_ring_first(ring), number);
+    assert_true(hr_note_ring_over(ring, number, 77, 7));
+    note_some(ring, 1);
+    assert_int_equal(hr_note_ring_first(ring), number + 20);
+    assert_false(hr_note_ring_over(ring, number, 77, 7));
+    forget_call(&call);
+    hr_note_ring_free(ring);
+}
+
+static void of_a_call_without_room_the_last_stand(void **state) {
+    (void)state;
+    hr_note_ring *ring = hr_note_ring_new(NOTES, BYTES);
+    noted_call call;
+    uint64_t number = note_call(ring, &call, CALL_MAX, 1);
+    assert_int_equal(hr_note_ring_next(ring), CALL_MAX);
+    assert_false(hr_note_ring_over(ring, number, 77, 7));
+    for (uint64_t i = hr_note_ring_first(ring); i < CALL_MAX; i++) {
+        hr_kept_note kept = hr_note_ring_get(ring, i);
+        assert_int_equal(kept.note.position, 100 + i);
+        assert_int_equal(kept.over_us, 0);
+    }
+    forget_call(&call);
+    hr_note_ring_free(ring);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_newest_notes_stand_whole_and_the_oldest_go_first),
         cmocka_unit_test(what_is_too_long_is_cut),
+        cmocka_unit_test(the_end_of_a_call_stands_with_each_of_its_events),
+        cmocka_unit_test(a_call_goes_whole),
+        cmocka_unit_test(of_a_call_without_room_the_last_stand),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -38,12 +38,18 @@ fixture *fx_one(void) {
     return fx;
 }
 
-static void note(void *data, const hr_note *n) {
+static uint64_t note(void *data, const hr_note *n) {
     fixture *fx = data;
-    if (n->function > 0 && (n->kind == HR_NOTE_DELIVERED || n->kind == HR_NOTE_DROPPED ||
-                            n->kind == HR_NOTE_DEAD || n->kind == HR_NOTE_EXPIRED)) {
+    for (uint32_t i = 0; n->kind == HR_NOTE_DELIVERED && i < n->count; i++) {
+        const hr_event_ref *event = &n->events[i];
+        fx->done[n->function][event->batch->feed][event->batch->position[event->index]] = true;
+    }
+    if (n->count == 0 && n->function > 0 &&
+        (n->kind == HR_NOTE_DELIVERED || n->kind == HR_NOTE_DROPPED || n->kind == HR_NOTE_DEAD ||
+         n->kind == HR_NOTE_EXPIRED)) {
         fx->done[n->function][n->feed][n->position] = true;
     }
+    return 0;
 }
 
 void fx_load_parked(fixture *fx, uint32_t feed) {
