@@ -2,6 +2,8 @@
 /* The trigger "kafka" against a real broker: nothing is lost, and it goes on where it stood. */
 #include "broker/trigger.h"
 #include "core/memory.h"
+#include "net/kafka_client.h"
+#include "net/kafka_client_library.h"
 #include "tests/lib/free_ports.h"
 
 #include <librdkafka/rdkafka.h>
@@ -86,6 +88,24 @@ static void produce(const char *topic, int first, int count, size_t size) {
     assert_int_equal(rd_kafka_flush(rk, LIMIT_MS), RD_KAFKA_RESP_ERR_NO_ERROR);
     assert_int_equal(rd_kafka_outq_len(rk), 0);
     rd_kafka_destroy(rk);
+}
+
+/* One transaction of count records, numbered from first. */
+static void produce_in_transaction(rd_kafka_t *rk, const char *topic, int first, int count,
+                                   bool commits) {
+    assert_null(rd_kafka_begin_transaction(rk));
+    for (int i = first; i < first + count; i++) {
+        char value[32];
+        int size = snprintf(value, sizeof value, "{\"n\":%d}", i);
+        assert_int_equal(
+            rd_kafka_producev(rk, RD_KAFKA_V_TOPIC(topic), RD_KAFKA_V_PARTITION(i % PARTITIONS),
+                              RD_KAFKA_V_VALUE(value, (size_t)size),
+                              RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_END),
+            RD_KAFKA_RESP_ERR_NO_ERROR);
+    }
+    assert_int_equal(rd_kafka_flush(rk, LIMIT_MS), RD_KAFKA_RESP_ERR_NO_ERROR);
+    assert_null(commits ? rd_kafka_commit_transaction(rk, LIMIT_MS)
+                        : rd_kafka_abort_transaction(rk, LIMIT_MS));
 }
 
 /* ---- a host that writes down what it is told and settles at once ---- */
@@ -439,6 +459,64 @@ static void malformed_records_are_rejected_and_passed(void **state) {
     assert_seen_once(0, 100);
 }
 
+/* How often the broker was asked where a partition ends. */
+static rd_kafka_resp_err_t (*query)(rd_kafka_t *, const char *, int32_t, int64_t *, int64_t *, int);
+static atomic_uint queries;
+
+static rd_kafka_resp_err_t count_query(rd_kafka_t *rk, const char *topic, int32_t partition,
+                                       int64_t *low, int64_t *high, int timeout_ms) {
+    atomic_fetch_add(&queries, 1);
+    return query(rk, topic, partition, low, high, timeout_ms);
+}
+
+static void on_rest(void *data) {
+    (void)data;
+    hr_loop_stop(loop);
+}
+
+/* The marker of a transaction is an offset behind the last record for ever. */
+static void the_marker_of_a_transaction_is_not_waited_for(void **state) {
+    (void)state;
+    make_topic("bought");
+    char why[200];
+    rd_kafka_conf_t *conf = rd_kafka_conf_new();
+    rd_kafka_conf_set(conf, "bootstrap.servers", brokers, why, sizeof why);
+    rd_kafka_conf_set(conf, "transactional.id", "till", why, sizeof why);
+    rd_kafka_t *rk = rd_kafka_new(RD_KAFKA_PRODUCER, conf, why, sizeof why);
+    assert_non_null(rk);
+    assert_null(rd_kafka_init_transactions(rk, LIMIT_MS));
+    produce_in_transaction(rk, "bought", 0, 100, true);
+    produce_in_transaction(rk, "bought", 100, 50, false);
+    produce_in_transaction(rk, "bought", 150, 50, true);
+    rd_kafka_destroy(rk);
+    forget_all(200);
+    hr_error err = {0};
+    assert_int_equal(hr_kafka_load(&err), HR_OK);
+    query = hr_rdkafka.rd_kafka_query_watermark_offsets;
+    hr_rdkafka.rd_kafka_query_watermark_offsets = count_query;
+    begin("bought", -2, "json");
+    goal = 150;
+    run_until(has_events);
+    unsigned before = 0;
+    int rests = 0;
+    do { /* it asks for a second after the last record, no longer */
+        before = atomic_load(&queries);
+        hr_timer *rest = hr_timer_new(loop, on_rest, NULL);
+        hr_timer_start(rest, 1500, 0);
+        hr_loop_run(loop);
+        hr_timer_free(rest);
+    } while (atomic_load(&queries) != before && ++rests < 10);
+    assert_int_equal(atomic_load(&queries), before);
+    print_message("asked %u times\n", before);
+    end();
+    hr_rdkafka.rd_kafka_query_watermark_offsets = query;
+    assert_seen_once(0, 100);
+    assert_seen_once(150, 200);
+    for (size_t i = 100; i < 150; i++) {
+        assert_int_equal(seen[i], 0); /* never happened */
+    }
+}
+
 static void a_broker_that_goes_and_comes_back_loses_nothing(void **state) {
     (void)state;
     make_topic("outage");
@@ -678,6 +756,7 @@ int main(int count, char **words) {
         cmocka_unit_test(latest_starts_at_the_end_and_a_time_at_its_records),
         cmocka_unit_test(without_credit_nothing_comes_and_the_lag_is_said),
         cmocka_unit_test(malformed_records_are_rejected_and_passed),
+        cmocka_unit_test(the_marker_of_a_transaction_is_not_waited_for),
         cmocka_unit_test(a_broker_that_goes_and_comes_back_loses_nothing),
         cmocka_unit_test(a_broker_that_is_down_at_first_is_awaited),
         cmocka_unit_test(a_topic_that_is_missing_is_said),

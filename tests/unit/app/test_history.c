@@ -32,8 +32,7 @@ typedef struct fixture {
 
 static void add_said(char *to, size_t size, const json_t *note) {
     size_t at = strlen(to);
-    snprintf(to + at, size - at, "%s %s by %s; ",
-             json_string_value(json_object_get(note, "id")),
+    snprintf(to + at, size - at, "%s %s by %s; ", json_string_value(json_object_get(note, "id")),
              json_string_value(json_object_get(note, "what")),
              json_string_value(json_object_get(note, "function")));
 }
@@ -51,9 +50,8 @@ static int set_up(void **state) {
     hr_error err;
     for (uint32_t i = 0; i < 3; i++) {
         char id[] = {'e', (char)('0' + i), '\0'};
-        hr_fields fields = {.id = hr_slice_text(id),
-                            .source = hr_slice_text("s"),
-                            .type = hr_slice_text("t")};
+        hr_fields fields = {
+            .id = hr_slice_text(id), .source = hr_slice_text("s"), .type = hr_slice_text("t")};
         assert_int_equal(hr_builder_pack(&builder, 10 + i, &fields, &err), HR_OK);
     }
     fx.batch = hr_builder_finish(&builder, 3, 0);
