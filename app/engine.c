@@ -53,7 +53,7 @@ static void attach_logs(hr_engine *e, hr_unit *unit) {
             is_death(&unit->rows[i]) ? hr_engine_function_of(e, unit->rows[i].function) : NULL;
         size_t at = text.size;
         if (f != NULL) {
-            hr_history_lines(e->history, f->name, unit->rows[i].event_id, 20, &text);
+            hr_handler_log_of(e->handler_log, f->name, unit->rows[i].event_id, 20, &text);
             unit->rows[i].logs.size = text.size - at;
         }
     }
@@ -320,9 +320,10 @@ hr_code hr_engine_new(const hr_engine_options *options, hr_engine **out_engine, 
     if (code == HR_OK) {
         char *log_dir = options->log_files ? hr_format("%s/logs", options->state_dir) : NULL;
         hr_names names = {.feed = name_feed, .function = name_function, .data = e};
-        e->history = hr_history_new(
-            &names, log_dir,
-            (uint64_t)hr_node_number(hr_node_get(settings, "logs"), "max_bytes", 256 << 20));
+        e->history = hr_history_new(&names);
+        e->handler_log =
+            hr_handler_log_new(log_dir, (uint64_t)hr_node_number(hr_node_get(settings, "logs"),
+                                                                 "max_bytes", 256 << 20));
         hr_free(log_dir);
         code = hr_engine_build(e, err);
     }
@@ -458,6 +459,7 @@ void hr_engine_free(hr_engine *take_engine) {
     }
     hr_engine_unbuild(e);
     hr_history_free(e->history);
+    hr_handler_log_free(e->handler_log);
     hr_timer_free(e->wake);
     hr_timer_free(e->grace);
     hr_free(e);

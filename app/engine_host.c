@@ -244,7 +244,8 @@ static void answer(hr_runtime *self, const hr_answer *answer) {
 
 static void line(hr_runtime *self, hr_slice event_id, int attempt, int level, hr_slice text) {
     engine_function *f = own_function(self);
-    hr_history_line(f->engine->history, f->name, event_id, attempt, level, text, hr_real_us());
+    hr_handler_log_add(f->engine->handler_log, f->name, event_id, attempt, level, text,
+                       hr_real_us());
 }
 
 static void down(hr_runtime *self, const char *why) {

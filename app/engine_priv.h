@@ -4,6 +4,7 @@
 #define HR_APP_ENGINE_PRIV_H
 
 #include "app/engine.h"
+#include "app/handler_log.h"
 #include "app/matcher.h"
 #include "broker/trigger.h"
 #include "core/memory.h"
@@ -106,6 +107,7 @@ struct hr_engine {
     hr_store *store;
     hr_dispatch *dispatch;
     hr_history *history;
+    hr_handler_log *handler_log;
     hr_sql *sql;
     hr_http_server *http;
     engine_trigger *triggers;

@@ -272,9 +272,9 @@ static void logs(hr_engine *e, hr_request *request) {
     request->answer(
         request,
         json_pack("{s:o}", "lines",
-                  hr_history_logs(e->history, function,
-                                  json_string_value(json_object_get(request->body, "event")),
-                                  limit <= 0 ? 100 : (size_t)limit)));
+                  hr_handler_log_find(e->handler_log, function,
+                                      json_string_value(json_object_get(request->body, "event")),
+                                      limit <= 0 ? 100 : (size_t)limit)));
 }
 
 void hr_engine_request(hr_engine *e, hr_request *request) {

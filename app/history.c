@@ -6,20 +6,10 @@
 #include "core/memory.h"
 #include "core/time_text.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <math.h>
 #include <stdio.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
-enum { NOTE_BYTES = 4 << 20, BUCKETS = 256, LOG_FILES = 4 };
-
-typedef struct line {
-    char *function, *event_id, *text;
-    int attempt, level;
-    int64_t real_us;
-} line;
+enum { NOTE_BYTES = 4 << 20, BUCKETS = 256 };
 
 /* Log2 buckets with 4 steps an octave: at most 19 % off, from 1 ns to 2^64. */
 typedef struct latency {
@@ -35,8 +25,6 @@ typedef struct last {
 struct hr_history {
     hr_names names;
     hr_note_ring *notes;
-    line *lines;
-    uint64_t next_line;
     hr_tap *taps;
     latency *latencies;
     size_t latency_count;
@@ -44,9 +32,6 @@ struct hr_history {
     size_t last_count;
     int64_t told_us; /* when a dead letter was last told to the daemon's log */
     uint64_t untold;
-    char *log_dir;
-    uint64_t max_bytes, file_bytes;
-    int fd;
 };
 
 static const char *note_name(hr_note_kind kind) {
@@ -61,48 +46,21 @@ static const char *note_name(hr_note_kind kind) {
     return names[kind];
 }
 
-hr_history *hr_history_new(const hr_names *names, const char *log_dir, uint64_t max_bytes) {
+hr_history *hr_history_new(const hr_names *names) {
     hr_history *history = hr_alloc(sizeof *history);
     history->names = *names;
     history->notes = hr_note_ring_new(HR_HISTORY_NOTES, NOTE_BYTES);
-    history->lines = hr_alloc_array(HR_HISTORY_LINES, sizeof *history->lines);
-    history->log_dir = hr_copy_text(log_dir);
-    history->max_bytes = max_bytes;
-    history->fd = -1;
-    if (log_dir != NULL && mkdir(log_dir, 0700) != 0 && errno != EEXIST) {
-        hr_log(HR_LOG_WARN, "logs", "cannot make '%s': %s; handler lines stay in memory", log_dir,
-               strerror(errno));
-    }
     return history;
-}
-
-static void free_line(line *l) {
-    hr_free(l->function);
-    hr_free(l->event_id);
-    hr_free(l->text);
 }
 
 void hr_history_free(hr_history *take_history) {
     if (take_history == NULL) {
         return;
     }
-    for (size_t i = 0; i < HR_HISTORY_LINES; i++) {
-        free_line(&take_history->lines[i]);
-    }
-    if (take_history->fd >= 0) {
-        close(take_history->fd);
-    }
     hr_note_ring_free(take_history->notes);
-    hr_free(take_history->lines);
     hr_free(take_history->latencies);
     hr_free(take_history->lasts);
-    hr_free(take_history->log_dir);
     hr_free(take_history);
-}
-
-static json_t *text_json(const char *text) {
-    json_t *json = json_string(text);
-    return json == NULL ? json_string("(not UTF-8)") : json;
 }
 
 static json_t *slice_json(hr_slice text) {
@@ -286,102 +244,6 @@ uint64_t hr_history_note(void *data, const hr_note *note) {
     return number;
 }
 
-static json_t *line_json(const line *l) {
-    char stamp[HR_TIME_TEXT];
-    hr_time_print(l->real_us, stamp);
-    static const char *const levels[] = {"debug", "info", "warn", "error"};
-    return json_pack("{s:s, s:s, s:s, s:o, s:i, s:o}", "time", stamp, "level", levels[l->level & 3],
-                     "function", l->function, "event",
-                     text_json(l->event_id == NULL ? "" : l->event_id), "attempt", l->attempt,
-                     "text", text_json(l->text));
-}
-
-static char *file_name(const hr_history *history, int number) {
-    return number == 0 ? hr_format("%s/functions.jsonl", history->log_dir)
-                       : hr_format("%s/functions.%d.jsonl", history->log_dir, number);
-}
-
-static void rotate(hr_history *history) {
-    if (history->fd >= 0) {
-        close(history->fd);
-        history->fd = -1;
-    }
-    for (int i = LOG_FILES - 1; i >= 0 && history->file_bytes > 0; i--) {
-        char *from = file_name(history, i);
-        char *to = file_name(history, i + 1);
-        if (i == LOG_FILES - 1) {
-            unlink(from);
-        } else {
-            rename(from, to);
-        }
-        hr_free(from);
-        hr_free(to);
-    }
-    char *name = file_name(history, 0);
-    history->fd = open(name, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
-    struct stat info;
-    history->file_bytes =
-        history->fd >= 0 && fstat(history->fd, &info) == 0 ? (uint64_t)info.st_size : 0;
-    hr_free(name);
-}
-
-static void write_line(hr_history *history, const line *l) {
-    if (history->log_dir == NULL) {
-        return;
-    }
-    if (history->fd < 0 || history->file_bytes > history->max_bytes / LOG_FILES) {
-        rotate(history);
-    }
-    json_t *json = line_json(l);
-    char *text = json_dumps(json, JSON_COMPACT);
-    if (text != NULL && history->fd >= 0) {
-        size_t size = strlen(text);
-        text[size] = '\n'; /* in place of the terminator: one write, one line */
-        ssize_t wrote = write(history->fd, text, size + 1);
-        history->file_bytes += wrote > 0 ? (uint64_t)wrote : 0;
-    }
-    hr_free(text);
-    json_decref(json);
-}
-
-static char *cut(hr_slice text, size_t max) {
-    return text.size == 0 ? NULL : hr_copy_bytes(text.bytes, text.size < max ? text.size : max);
-}
-
-void hr_history_line(hr_history *history, const char *function, hr_slice event_id, int attempt,
-                     int level, hr_slice text, int64_t real_us) {
-    line *l = &history->lines[history->next_line++ % HR_HISTORY_LINES];
-    free_line(l);
-    *l = (line){.function = hr_copy_text(function),
-                .event_id = cut(event_id, HR_NOTE_ID_MAX),
-                .text = hr_copy_bytes(text.bytes, text.size < 4096 ? text.size : 4096),
-                .attempt = attempt,
-                .level = level,
-                .real_us = real_us};
-    write_line(history, l);
-}
-
-static bool is_line_of(const line *l, const char *function, hr_slice event_id) {
-    return l->function != NULL && strcmp(l->function, function) == 0 && l->event_id != NULL &&
-           hr_slice_is(event_id, l->event_id);
-}
-
-void hr_history_lines(const hr_history *history, const char *function, hr_slice event_id,
-                      size_t max, hr_buffer *out) {
-    uint64_t first =
-        history->next_line > HR_HISTORY_LINES ? history->next_line - HR_HISTORY_LINES : 0;
-    size_t count = 0;
-    for (uint64_t i = first; i < history->next_line; i++) {
-        count += is_line_of(&history->lines[i % HR_HISTORY_LINES], function, event_id) ? 1 : 0;
-    }
-    for (uint64_t i = first; i < history->next_line; i++) {
-        const line *l = &history->lines[i % HR_HISTORY_LINES];
-        if (is_line_of(l, function, event_id) && count-- <= max) {
-            hr_buffer_print(out, "%s\n", l->text);
-        }
-    }
-}
-
 /* In the order of time, and of what came at once that of the notes. */
 static void put_in_order(json_t *array, const hr_history *history, const hr_kept_note *kept) {
     json_t *json = to_json(history, kept);
@@ -409,62 +271,6 @@ json_t *hr_history_trace(const hr_history *history, const char *event_id) {
                 put_in_order(array, history, &kept);
             }
         }
-    }
-    return array;
-}
-
-static bool wants(const json_t *json, const char *function, const char *event_id) {
-    const char *of = json_string_value(json_object_get(json, "function"));
-    const char *event = json_string_value(json_object_get(json, "event"));
-    return of != NULL && event != NULL && (function == NULL || strcmp(of, function) == 0) &&
-           (event_id == NULL || strcmp(event, event_id) == 0);
-}
-
-static void read_file(const char *name, const char *function, const char *event_id, size_t max,
-                      json_t *out) {
-    FILE *file = fopen(name, "re");
-    if (file == NULL) {
-        return;
-    }
-    char *text = NULL;
-    size_t capacity = 0;
-    while (getline(&text, &capacity, file) > 0) {
-        json_t *json = json_loads(text, 0, NULL);
-        if (json != NULL && wants(json, function, event_id)) {
-            json_array_append(out, json);
-            if (json_array_size(out) > max) {
-                json_array_remove(out, 0);
-            }
-        }
-        json_decref(json);
-    }
-    hr_free(text);
-    fclose(file);
-}
-
-json_t *hr_history_logs(const hr_history *history, const char *function, const char *event_id,
-                        size_t max) {
-    json_t *array = json_array();
-    if (history->log_dir != NULL) {
-        for (int i = LOG_FILES - 1; i >= 0; i--) {
-            char *name = file_name(history, i);
-            read_file(name, function, event_id, max, array);
-            hr_free(name);
-        }
-        return array;
-    }
-    for (uint64_t i = 0; i < HR_HISTORY_LINES; i++) {
-        const line *l = &history->lines[(history->next_line + i) % HR_HISTORY_LINES];
-        if (l->function != NULL) {
-            json_t *json = line_json(l);
-            if (wants(json, function, event_id)) {
-                json_array_append(array, json);
-            }
-            json_decref(json);
-        }
-    }
-    while (json_array_size(array) > max) {
-        json_array_remove(array, 0);
     }
     return array;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What happened to the newest events, in memory and bounded: for `trace`, `tap` and `status`.
- * Handler lines also go to rotated JSON-lines files.  Thread: loop. */
+ * Thread: loop. */
 #ifndef HR_APP_HISTORY_H
 #define HR_APP_HISTORY_H
 
@@ -8,7 +8,7 @@
 
 #include <jansson.h>
 
-enum { HR_HISTORY_NOTES = 65536, HR_HISTORY_LINES = 8192 };
+enum { HR_HISTORY_NOTES = 65536 };
 
 typedef struct hr_history hr_history;
 
@@ -19,27 +19,14 @@ typedef struct hr_names {
     void *data;
 } hr_names;
 
-/* log_dir: NULL: lines are kept in memory only. max_bytes: of all log files together. */
-hr_history *hr_history_new(const hr_names *names, const char *log_dir, uint64_t max_bytes);
+hr_history *hr_history_new(const hr_names *names);
 void hr_history_free(hr_history *take_history);
 
 /* hr_dispatch_options.note; data is the history. */
 uint64_t hr_history_note(void *data, const hr_note *note);
 
-/* A line a handler printed. */
-void hr_history_line(hr_history *history, const char *function, hr_slice event_id, int attempt,
-                     int level, hr_slice text, int64_t real_us);
-
-/* The lines of one event, oldest first, '\n' separated, appended to out (at most max lines). */
-void hr_history_lines(const hr_history *history, const char *function, hr_slice event_id,
-                      size_t max, hr_buffer *out);
-
 /* Array of notes of one event (oldest first), new reference. Empty when none is remembered. */
 json_t *hr_history_trace(const hr_history *history, const char *event_id);
-
-/* Lines from memory and files that match (NULL: any), newest max, new reference. */
-json_t *hr_history_logs(const hr_history *history, const char *function, const char *event_id,
-                        size_t max);
 
 /* Sees every note as JSON until removed; for tap. */
 typedef struct hr_tap {

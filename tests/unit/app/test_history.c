@@ -45,7 +45,7 @@ static void on_tap(hr_tap *tap, const json_t *note) {
 static int set_up(void **state) {
     static fixture fx;
     fx = (fixture){.tap = {.seen = on_tap}};
-    fx.history = hr_history_new(&(hr_names){.feed = name_feed, .function = name_function}, NULL, 0);
+    fx.history = hr_history_new(&(hr_names){.feed = name_feed, .function = name_function});
     hr_builder builder = {0};
     hr_error err;
     for (uint32_t i = 0; i < 3; i++) {
