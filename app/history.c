@@ -8,6 +8,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 enum { NOTE_BYTES = 4 << 20, BUCKETS = 256 };
 
@@ -244,34 +245,57 @@ uint64_t hr_history_note(void *data, const hr_note *note) {
     return number;
 }
 
-/* In the order of time, and of what came at once that of the notes. */
-static void put_in_order(json_t *array, const hr_history *history, const hr_kept_note *kept) {
-    json_t *json = to_json(history, kept);
-    const char *time = json_string_value(json_object_get(json, "time"));
-    size_t at = json_array_size(array);
-    while (at > 0 &&
-           strcmp(json_string_value(json_object_get(json_array_get(array, at - 1), "time")), time) >
-               0) {
-        at--;
+/* A note of one event, or the delivery that the end of its call stands for. */
+typedef struct trace_step {
+    uint64_t place; /* of note n: 2n; of an end that came before note n: 2n - 1 */
+    int64_t real_us;
+    uint64_t number;
+} trace_step;
+
+static int compare_steps(const void *left, const void *right) {
+    const trace_step *a = left, *b = right;
+    int by_place = (a->place > b->place) - (a->place < b->place);
+    int by_time = (a->real_us > b->real_us) - (a->real_us < b->real_us);
+    int by_number = (a->number > b->number) - (a->number < b->number);
+    return by_place != 0 ? by_place : by_time != 0 ? by_time : by_number;
+}
+
+static json_t *steps_json(const hr_history *history, trace_step *steps, size_t count) {
+    json_t *array = json_array();
+    if (count > 0) {
+        qsort(steps, count, sizeof *steps, compare_steps);
     }
-    json_array_insert_new(array, at, json);
+    for (size_t i = 0; i < count; i++) {
+        hr_kept_note kept = hr_note_ring_get(history->notes, steps[i].number);
+        kept = steps[i].place % 2 == 1 ? delivery_of(&kept) : kept;
+        json_array_append_new(array, to_json(history, &kept));
+    }
+    return array;
 }
 
 json_t *hr_history_trace(const hr_history *history, const char *event_id) {
-    json_t *array = json_array();
     hr_slice id = hr_slice_text(event_id);
     id.size = id.size < HR_NOTE_ID_MAX ? id.size : HR_NOTE_ID_MAX; /* as it was kept */
+    trace_step *steps = NULL;
+    size_t count = 0, room = 0;
     uint64_t next = hr_note_ring_next(history->notes);
     for (uint64_t i = hr_note_ring_first(history->notes); i < next; i++) {
         hr_kept_note kept = hr_note_ring_get(history->notes, i);
-        if (kept.id.size > 0 && hr_slice_equal(kept.id, id)) {
-            put_in_order(array, history, &kept);
-            if (kept.over_us != 0) {
-                kept = delivery_of(&kept);
-                put_in_order(array, history, &kept);
-            }
+        if (kept.id.size == 0 || !hr_slice_equal(kept.id, id)) {
+            continue;
+        }
+        if (count + 2 > room) {
+            room = room == 0 ? 16 : 2 * room;
+            steps = hr_realloc(steps, room * sizeof *steps);
+        }
+        steps[count++] = (trace_step){.place = 2 * i, .number = i};
+        if (kept.over_us != 0) {
+            steps[count++] = (trace_step){
+                .place = 2 * kept.over_before - 1, .real_us = kept.over_us, .number = i};
         }
     }
+    json_t *array = steps_json(history, steps, count);
+    hr_free(steps);
     return array;
 }
 

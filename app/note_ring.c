@@ -3,19 +3,23 @@
 
 #include "core/memory.h"
 
-/* 64 bytes, a line of the processor's cache. What is told of a whole call stands with its first
- * event: its end costs one record, not one an event. */
+/* What is told of a whole call stands with its first event: its end is written in one place. */
 typedef struct record {
     uint64_t at; /* where its texts begin, counted over all rounds */
     uint64_t position, took_ns;
     int64_t real_us;
     int64_t due_ms; /* of a call's first event: when it was over, in us; 0: not yet */
-    uint32_t function, feed, attempts_max;
-    uint16_t attempt;
+    uint32_t function, feed;
+    uint32_t over_after; /* of a call's first event: notes from it on to its end */
+    uint16_t attempt, attempts_max;
     uint16_t behind; /* of a CALLED: how many events of its call are before it */
-    uint16_t id_size, subject_size, text_size;
+    uint16_t text_size;
+    uint8_t id_size, subject_size;
     uint8_t kind;
 } record;
+
+_Static_assert(sizeof(record) == 64, "the ring is 4 MiB");
+_Static_assert(HR_NOTE_ID_MAX <= UINT8_MAX && HR_NOTE_TEXT_MAX <= UINT16_MAX, "sizes of texts");
 
 struct hr_note_ring {
     record *records;
@@ -75,8 +79,9 @@ static record *add(hr_note_ring *ring, const hr_batch *batch, uint32_t index, hr
         id = hr_batch_id(batch, index);
         subject = hr_batch_subject(batch, index);
     }
-    uint16_t id_size = cut(id, HR_NOTE_ID_MAX), subject_size = cut(subject, HR_NOTE_ID_MAX),
-             text_size = cut(text, HR_NOTE_TEXT_MAX);
+    uint8_t id_size = (uint8_t)cut(id, HR_NOTE_ID_MAX);
+    uint8_t subject_size = (uint8_t)cut(subject, HR_NOTE_ID_MAX);
+    uint16_t text_size = cut(text, HR_NOTE_TEXT_MAX);
     uint64_t at = make_room(ring, (size_t)id_size + subject_size + text_size);
     uint8_t *to = ring->bytes + at % ring->byte_count;
     if (id_size > 0) {
@@ -99,7 +104,7 @@ static record *add(hr_note_ring *ring, const hr_batch *batch, uint32_t index, hr
 static void fill(record *r, const hr_note *note) {
     r->kind = (uint8_t)note->kind;
     r->function = note->function;
-    r->attempts_max = note->attempts_max;
+    r->attempts_max = (uint16_t)(note->attempts_max < UINT16_MAX ? note->attempts_max : UINT16_MAX);
     r->real_us = note->real_us;
     r->took_ns = note->took_ns;
     r->due_ms = note->due_ms;
@@ -134,8 +139,10 @@ bool hr_note_ring_over(hr_note_ring *ring, uint64_t call, int64_t real_us, uint6
         return false;
     }
     HR_ASSERT(call < ring->next && record_at(ring, call)->kind == HR_NOTE_CALLED);
-    record_at(ring, call)->due_ms = real_us;
-    record_at(ring, call)->took_ns = took_ns;
+    record *head = record_at(ring, call);
+    head->due_ms = real_us;
+    head->took_ns = took_ns;
+    head->over_after = (uint32_t)(ring->next - call);
     return true;
 }
 
@@ -166,6 +173,7 @@ hr_kept_note hr_note_ring_get(const hr_note_ring *ring, uint64_t number) {
         const record *head = record_at(ring, number - r->behind);
         kept.over_us = head->due_ms;
         kept.over_ns = head->took_ns;
+        kept.over_before = head->due_ms == 0 ? 0 : number - r->behind + head->over_after;
     } else {
         kept.note.due_ms = r->due_ms;
         kept.note.took_ns = r->took_ns;

@@ -15,12 +15,14 @@ typedef struct hr_note_ring hr_note_ring;
 typedef struct hr_kept_note {
     hr_note note;
     hr_slice id, subject;
-    int64_t over_us;  /* of a CALLED: when all of its call was delivered; 0: it was not, or it is
-                       * told  by notes of their own */
+    int64_t over_us;  /* of a CALLED: when all of its call was delivered; 0: it was not, or notes
+                         of their own tell */
     uint64_t over_ns; /* what the call took then */
+    uint64_t over_before; /* the number of the first note that came behind its end */
 } hr_kept_note;
 
-/* Memory is touched only as notes come. bytes: of texts, more than those of one note. */
+/* Memory is touched only as notes come. notes: 2^32 at most. bytes: of texts, more than those of
+ * one note. */
 hr_note_ring *hr_note_ring_new(uint32_t notes, uint32_t bytes);
 void hr_note_ring_free(hr_note_ring *take_ring);
 

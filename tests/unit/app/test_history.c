@@ -57,7 +57,7 @@ static int set_up(void **state) {
     fx.batch = hr_builder_finish(&builder, 3, 0);
     hr_builder_fini(&builder);
     for (uint16_t i = 0; i < 3; i++) {
-        fx.events[i] = (hr_event_ref){.batch = fx.batch, .index = i, .attempt = 1};
+        fx.events[i] = (hr_event_ref){.batch = fx.batch, .index = i, .attempt = (uint16_t)(1 + i)};
     }
     *state = &fx;
     return 0;
@@ -113,6 +113,17 @@ static void trace_tells_what_happened_in_its_order(void **state) {
     assert_true(hr_history_quantile_ns(fx->history, 1, 0.5) > 0);
 }
 
+/* S11: the clock may be set back. */
+static void the_order_is_that_in_which_it_happened(void **state) {
+    fixture *fx = *state;
+    uint64_t a = note(fx, HR_NOTE_CALLED, 1, 500, 0);
+    note(fx, HR_NOTE_DELIVERED, 1, 400, a);
+    uint64_t b = note(fx, HR_NOTE_CALLED, 2, 300, 0);
+    note(fx, HR_NOTE_DELIVERED, 2, 200, b);
+    assert_string_equal(traced(fx, "e1"), "e1 called by a; e1 delivered by a; e1 called by b; "
+                                          "e1 delivered by b; ");
+}
+
 static void a_tap_sees_the_call_and_its_end(void **state) {
     fixture *fx = *state;
     hr_history_tap(fx->history, &fx->tap);
@@ -135,6 +146,11 @@ static void a_delivery_is_told_whose_call_is_forgotten(void **state) {
     hr_history_tap(fx->history, &fx->tap);
     note(fx, HR_NOTE_DELIVERED, 1, 200, call);
     assert_string_equal(traced(fx, "e1"), "e1 delivered by a; ");
+    json_t *notes = hr_history_trace(fx->history, "e2");
+    json_t *only = json_array_get(notes, 0);
+    assert_int_equal(json_integer_value(json_object_get(only, "attempt")), 3);
+    assert_int_equal(json_integer_value(json_object_get(only, "position")), 12);
+    json_decref(notes);
     assert_string_equal(fx->told, "e0 delivered by a; e1 delivered by a; e2 delivered by a; ");
     hr_history_untap(fx->history, &fx->tap);
 }
@@ -142,6 +158,7 @@ static void a_delivery_is_told_whose_call_is_forgotten(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(trace_tells_what_happened_in_its_order, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(the_order_is_that_in_which_it_happened, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_tap_sees_the_call_and_its_end, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_delivery_is_told_whose_call_is_forgotten, set_up,
                                         tear_down),

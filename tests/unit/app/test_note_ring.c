@@ -99,10 +99,12 @@ typedef struct noted_call {
     uint32_t count;
 } noted_call;
 
+static const char *call_id = "e1";
+
 static uint64_t note_call(hr_note_ring *ring, noted_call *call, uint32_t count, uint32_t function) {
     call->count = count;
     for (uint32_t i = 0; i < count; i++) {
-        call->batches[i] = batch_of("e1");
+        call->batches[i] = batch_of(call_id);
         call->batches[i]->feed = 4;
         call->batches[i]->position[0] = 100 + i;
         call->events[i] =
@@ -123,7 +125,7 @@ static void the_end_of_a_call_stands_with_each_of_its_events(void **state) {
     (void)state;
     hr_note_ring *ring = hr_note_ring_new(NOTES, BYTES);
     noted_call calls[2];
-    note_some(ring, 45); /* both lie across the end of the ring */
+    note_some(ring, 44); /* the second lies across the end of the ring */
     uint64_t numbers[2] = {note_call(ring, &calls[0], 3, 1), note_call(ring, &calls[1], 8, 2)};
     assert_true(hr_note_ring_over(ring, numbers[1], 77, 7));
     for (uint32_t i = 0; i < 11; i++) {
@@ -138,6 +140,7 @@ static void the_end_of_a_call_stands_with_each_of_its_events(void **state) {
         assert_int_equal(kept.note.took_ns, 0);
         assert_int_equal(kept.over_us, i < 3 ? 0 : 77);
         assert_int_equal(kept.over_ns, i < 3 ? 0 : 7);
+        assert_int_equal(kept.over_before, i < 3 ? 0 : 55);
     }
     hr_kept_note other = hr_note_ring_get(ring, numbers[0] - 1);
     assert_int_equal(other.note.due_ms, 5);
@@ -161,23 +164,40 @@ static void a_call_goes_whole(void **state) {
     assert_int_equal(hr_note_ring_first(ring), number + 20);
     assert_false(hr_note_ring_over(ring, number, 77, 7));
     forget_call(&call);
+    number = note_call(ring, &call, 1, 1);
+    note_some(ring, NOTES - 1);
+    assert_true(hr_note_ring_over(ring, number, 77, 7));
+    note_some(ring, 1);
+    assert_false(hr_note_ring_over(ring, number, 77, 7));
+    forget_call(&call);
     hr_note_ring_free(ring);
 }
 
+/* It lets go of itself, by the number of its events or by their bytes. Where its first event was
+ * stands then a note with a time where the end of a call has one. */
 static void of_a_call_without_room_the_last_stand(void **state) {
     (void)state;
-    hr_note_ring *ring = hr_note_ring_new(NOTES, BYTES);
-    noted_call call;
-    uint64_t number = note_call(ring, &call, CALL_MAX, 1);
-    assert_int_equal(hr_note_ring_next(ring), CALL_MAX);
-    assert_false(hr_note_ring_over(ring, number, 77, 7));
-    for (uint64_t i = hr_note_ring_first(ring); i < CALL_MAX; i++) {
-        hr_kept_note kept = hr_note_ring_get(ring, i);
-        assert_int_equal(kept.note.position, 100 + i);
-        assert_int_equal(kept.over_us, 0);
+    const uint32_t bytes[] = {BYTES, 1000}; /* 20 of 46 and 4 bytes */
+    const uint64_t first[] = {5 + NOTES, 5 + 40};
+    for (size_t k = 0; k < 2; k++) {
+        call_id = k == 0 ? "e1" : "e234567890123456789012345678901234567890123456";
+        hr_note_ring *ring = hr_note_ring_new(k == 0 ? NOTES : CALL_MAX, bytes[k]);
+        noted_call call;
+        note_some(ring, 5);
+        uint64_t number = note_call(ring, &call, CALL_MAX, 1), next = 5 + CALL_MAX;
+        note_some(ring, 1);
+        assert_int_equal(hr_note_ring_next(ring), next + 1);
+        assert_int_equal(hr_note_ring_first(ring), first[k]);
+        assert_false(hr_note_ring_over(ring, number, 77, 7));
+        for (uint64_t i = first[k]; i < next; i++) {
+            hr_kept_note kept = hr_note_ring_get(ring, i);
+            assert_int_equal(kept.note.position, 100 + i - 5);
+            assert_int_equal(kept.over_us, 0);
+        }
+        forget_call(&call);
+        hr_note_ring_free(ring);
     }
-    forget_call(&call);
-    hr_note_ring_free(ring);
+    call_id = "e1";
 }
 
 int main(void) {

@@ -40,16 +40,28 @@ fixture *fx_one(void) {
 
 static uint64_t note(void *data, const hr_note *n) {
     fixture *fx = data;
-    for (uint32_t i = 0; n->kind == HR_NOTE_DELIVERED && i < n->count; i++) {
+    if (n->kind == HR_NOTE_CALLED) {
+        fx->noted++;
+    }
+    for (uint32_t i = 0; i < n->count; i++) {
         const hr_event_ref *event = &n->events[i];
-        fx->done[n->function][event->batch->feed][event->batch->position[event->index]] = true;
+        uint32_t feed = event->batch->feed;
+        uint64_t position = event->batch->position[event->index];
+        if (n->kind == HR_NOTE_CALLED) {
+            fx->call_of[n->function][feed][position] = fx->noted;
+            continue;
+        }
+        if (n->kind != HR_NOTE_DELIVERED || n->call != fx->call_of[n->function][feed][position]) {
+            fx->broken = "the end of another call is told";
+        }
+        fx->done[n->function][feed][position] = true;
     }
     if (n->count == 0 && n->function > 0 &&
         (n->kind == HR_NOTE_DELIVERED || n->kind == HR_NOTE_DROPPED || n->kind == HR_NOTE_DEAD ||
          n->kind == HR_NOTE_EXPIRED)) {
         fx->done[n->function][n->feed][n->position] = true;
     }
-    return 0;
+    return fx->noted;
 }
 
 void fx_load_parked(fixture *fx, uint32_t feed) {
