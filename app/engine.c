@@ -370,6 +370,9 @@ hr_code hr_engine_start(hr_engine *e, hr_error *err) {
     }
     if (code == HR_OK && e->http != NULL) {
         code = hr_http_server_start(e->http, err);
+        if (code != HR_OK) {
+            hr_wrap(err, "settings.listen");
+        }
     }
     for (size_t i = 0; code == HR_OK && i < e->trigger_count; i++) {
         if (e->triggers[i].up == HR_TRIGGER_UP) {

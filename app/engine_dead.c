@@ -43,7 +43,7 @@ json_t *hr_dead_json(hr_engine *e, const hr_found *found, bool whole) {
             hr_envelope_print_json(row->bytes, &text);
             json_t *event = json_loadb((const char *)text.bytes, text.size, 0, NULL);
             json_object_set_new(json, "event", event == NULL ? json_null() : event);
-        } else {
+        } else if (row->bytes.size > 0) {
             json_object_set_new(json, "raw", hr_text_json(row->bytes));
         }
         hr_buffer_fini(&text);

@@ -10,7 +10,8 @@ void hr_answer_error(hr_request *request, const char *text) {
 }
 
 json_t *hr_text_json(hr_slice text) {
-    json_t *json = json_stringn((const char *)text.bytes, text.size);
+    const char *bytes = text.size == 0 ? "" : (const char *)text.bytes; /* NULL is no text to it */
+    json_t *json = json_stringn(bytes, text.size);
     return json == NULL ? json_string("(not UTF-8)") : json;
 }
 

@@ -214,9 +214,9 @@ void hr_engine_trace(hr_engine *e, hr_request *request) {
     own->engine = e;
     own->request = request;
     own->event_id = hr_copy_text(id);
-    own->answer =
-        json_pack("{s:s, s:o, s:[], s:o}", "id", id, "notes", hr_history_trace(e->history, id),
-                  "journal", "logs", hr_handler_log_find(e->handler_log, NULL, id, 50));
+    own->answer = json_pack("{s:s, s:o, s:o, s:[], s:o}", "id", id, "since",
+                            hr_time_json(e->started_us), "notes", hr_history_trace(e->history, id),
+                            "journal", "logs", hr_handler_log_find(e->handler_log, NULL, id, 50));
     own->dead.kind = HR_READ_DEAD_ONE;
     own->find.kind = HR_READ_FIND;
     own->dead.event_id = own->find.event_id = hr_slice_text(own->event_id);

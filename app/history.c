@@ -37,12 +37,12 @@ struct hr_history {
 
 static const char *note_name(hr_note_kind kind) {
     static const char *const names[] = {
-        [HR_NOTE_STORED] = "stored",       [HR_NOTE_DUPLICATE] = "duplicate",
-        [HR_NOTE_FILTERED] = "filtered",   [HR_NOTE_CALLED] = "called",
-        [HR_NOTE_DELIVERED] = "delivered", [HR_NOTE_RETRY] = "retrying",
-        [HR_NOTE_BEHIND] = "held back",    [HR_NOTE_DROPPED] = "dropped",
-        [HR_NOTE_DEAD] = "dead",           [HR_NOTE_EXPIRED] = "expired",
-        [HR_NOTE_RESULT] = "result",
+        [HR_NOTE_STORED] = "stored",         [HR_NOTE_DUPLICATE] = "duplicate",
+        [HR_NOTE_FILTERED] = "filtered",     [HR_NOTE_CALLED] = "called",
+        [HR_NOTE_DELIVERED] = "delivered",   [HR_NOTE_RETRY] = "retrying",
+        [HR_NOTE_UNANSWERED] = "unanswered", [HR_NOTE_BEHIND] = "held back",
+        [HR_NOTE_DROPPED] = "dropped",       [HR_NOTE_DEAD] = "dead",
+        [HR_NOTE_EXPIRED] = "expired",       [HR_NOTE_RESULT] = "result",
     };
     return names[kind];
 }
@@ -149,9 +149,10 @@ static void log_dead(hr_history *history, const hr_note *note) {
         history->untold++;
         return;
     }
-    char more[48] = "";
+    char more[64] = "";
     if (history->untold > 0) {
-        snprintf(more, sizeof more, " (and %llu more before)", (unsigned long long)history->untold);
+        snprintf(more, sizeof more, " (and %llu more of all functions before)",
+                 (unsigned long long)history->untold);
     }
     const char *name = history->names.function(history->names.data, note->function);
     hr_slice id =

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "app/show.h"
 
+#include "broker/dispatch.h"
 #include "core/buffer.h"
 #include "core/memory.h"
 #include "core/time_text.h"
@@ -197,10 +198,27 @@ static void show_standing(const json_t *standing) {
     }
 }
 
+/* Notes live as long as the daemon. */
+static bool is_older(const json_t *trace) {
+    size_t index = 0;
+    const json_t *row = NULL;
+    bool is_older = json_array_size(json_object_get(trace, "notes")) == 0;
+    json_array_foreach(json_object_get(trace, "journal"), index, row) {
+        const char *stored = text_of(row, "stored"); /* of Kafka: unknown */
+        is_older = is_older || (stored[0] != '\0' && strcmp(stored, text_of(trace, "since")) < 0);
+    }
+    return is_older && json_is_true(json_object_get(trace, "known"));
+}
+
 void hr_show_trace(const json_t *trace) {
     size_t index = 0;
     json_t *row = NULL;
     put_line("event  ", text_of(trace, "id"));
+    if (is_older(trace)) {
+        printf("calls before the start of the daemon (");
+        put_day(text_of(trace, "since"));
+        printf("), and those behind many others, are not kept\n");
+    }
     json_array_foreach(json_object_get(trace, "notes"), index, row) {
         hr_show_note(row);
     }
@@ -216,9 +234,12 @@ void hr_show_trace(const json_t *trace) {
     json_array_foreach(json_object_get(trace, "dead"), index, row) {
         const char *state = text_of(row, "state");
         bool is_open = strcmp(state, "dead") == 0;
-        printf("dead letter %lld%s%s: %s after %lld attempt%s: ", number_of(row, "dead"),
-               is_open ? "" : ", ", is_open ? "" : state, text_of(row, "reason"),
-               number_of(row, "attempts"), number_of(row, "attempts") == 1 ? "" : "s");
+        if (strcmp(text_of(row, "reason"), HR_DROPPED_BY_FUNCTION) != 0) { /* that is no letter */
+            printf("dead letter %lld%s%s: ", number_of(row, "dead"), is_open ? "" : ", ",
+                   is_open ? "" : state);
+        }
+        printf("%s after %lld attempt%s: ", text_of(row, "reason"), number_of(row, "attempts"),
+               number_of(row, "attempts") == 1 ? "" : "s");
         put_line("", text_of(row, "error"));
     }
     if (json_array_size(json_object_get(trace, "logs")) > 0) {
@@ -270,8 +291,10 @@ void hr_show_dead(const json_t *dead) {
     char *text = event == NULL ? NULL : json_dumps(event, JSON_INDENT(2));
     if (text != NULL) {
         printf("event:\n%s\n", text);
-    } else {
+    } else if (json_object_get(dead, "raw") != NULL) {
         put_line("raw       ", text_of(dead, "raw"));
+    } else {
+        printf("the event itself is not kept\n");
     }
     hr_free(text);
     if (text_of(dead, "logs")[0] != '\0') {

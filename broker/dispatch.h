@@ -193,15 +193,19 @@ typedef enum hr_note_kind {
     HR_NOTE_STORED,    /* function 0: durable in its journal feed */
     HR_NOTE_DUPLICATE, /* function 0 */
     HR_NOTE_FILTERED,
-    HR_NOTE_CALLED,    /* events */
-    HR_NOTE_DELIVERED, /* events: all of the call; or one */
-    HR_NOTE_RETRY,     /* text: error; due_ms: when */
+    HR_NOTE_CALLED,     /* events */
+    HR_NOTE_DELIVERED,  /* events: all of the call; or one */
+    HR_NOTE_UNANSWERED, /* text: why the call of many ended; each is called again, alone (S9) */
+    HR_NOTE_RETRY,      /* text: error; due_ms: when */
     HR_NOTE_BEHIND,
     HR_NOTE_DROPPED,
     HR_NOTE_DEAD, /* text: error */
     HR_NOTE_EXPIRED,
     HR_NOTE_RESULT /* function 0, feed: the result feed; text: name of the function */
 } hr_note_kind;
+
+/* The reason of the row that a DROPPED leaves. */
+#define HR_DROPPED_BY_FUNCTION "dropped by the function"
 
 typedef struct hr_note {
     hr_note_kind kind;

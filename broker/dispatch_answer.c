@@ -80,7 +80,7 @@ static void keep_drop(hr_dispatch *d, function *f, const item *it, hr_slice why)
                     .attempt = it->attempt + 1u,
                     .replay = it->replay,
                     .at_ms = d->real_us / 1000,
-                    .reason = hr_slice_text("dropped by the function")};
+                    .reason = hr_slice_text(HR_DROPPED_BY_FUNCTION)};
     row->event_id = hr_batch_id(it->batch, it->index);
     hr_unit_hold(unit, it->batch);
     row->text = hr_unit_copy(unit, why);
@@ -232,6 +232,12 @@ void hr_call_answered(hr_dispatch *d, const hr_answer *answer) {
         keep_results(f, box->items[0].cursor, answer, ok);
     } else if (answer->failure == HR_E_CALL_UNSTARTED || box->call.count > 1) {
         for (uint32_t i = 0; i < box->call.count; i++) {
+            const item *it = &box->items[i];
+            if (answer->failure != HR_E_CALL_UNSTARTED && !is_given_away(it)) {
+                hr_dispatch_note(d, HR_NOTE_UNANSWERED, it->cursor, it->batch, it->index,
+                                 it->batch->position[it->index], it->attempt + 1u, answer->why, 0,
+                                 d->now_ns - box->started_ns);
+            }
             box->items[i].alone = answer->failure != HR_E_CALL_UNSTARTED;
             again[again_count++] = (uint16_t)i;
         }

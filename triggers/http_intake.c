@@ -150,7 +150,7 @@ bool hr_intake_admit(hr_intake *intake, hr_http_request *request) {
         hr_intake_say(request, 503, hr_code_meaning(HR_E_STOPPING));
     } else if (intake->is_shut) {
         gauge(intake, "refused", &intake->refused);
-        hr_intake_say(request, 503, hr_code_meaning(HR_E_FEED_FULL));
+        hr_intake_say(request, 503, "intake is stopped: the journal or the disk is full");
     } else {
         return true;
     }

@@ -191,6 +191,9 @@ class Event:
         except AttributeError:
             raise KeyError(name) from None
 
+    def __iter__(self):
+        raise TypeError("an event is no list: only a handler named handle_batch gets many at once")
+
     def get(self, name, default=None):
         try:
             return self[name]
@@ -514,7 +517,11 @@ class Worker:
                 continue
             own = emitted.get(index, [])
             if outcome is not None:
-                own.append(_result(index, outcome))
+                try:
+                    own.append(_result(index, outcome))
+                except Exception as error:  # of this event alone
+                    answer.fail(index, error)
+                    continue
             if own:
                 answer.give(index, own)
         for out in self.outputs:

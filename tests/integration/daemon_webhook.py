@@ -392,6 +392,8 @@ def a_trace_outlives_a_restart(daemon):
     trace = daemon.ask("trace", id_)
     assert trace["known"] and trace["journal"][0]["from"] == "readings", trace
     assert trace["journal"][0]["functions"] == [{"function": "act", "state": "delivered"}], trace
+    assert "calls before the start of the daemon" in daemon.say("trace", id_)
+    assert "calls before" not in daemon.say("trace", act(daemon, "well"))
     trace = daemon.ask("trace", dead)
     assert trace["dead"][0]["reason"] == "refused by the function", trace
     assert not daemon.ask("trace", "never-seen", code=1)["known"]

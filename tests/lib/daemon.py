@@ -135,6 +135,11 @@ class Daemon:
             text = text[end:].lstrip()
         return values[0] if len(values) == 1 else values
 
+    def say(self, *words):
+        """What a verb prints for people."""
+        return subprocess.run(self._words(*words), stdout=subprocess.PIPE, text=True, check=True,
+                              timeout=LIMIT_S, env=self.environment).stdout
+
     def dead_letters(self):
         """All that `dlq ls` has, page by page."""
         page = self.ask("dlq", "ls", "--limit", "1000")

@@ -94,7 +94,7 @@ static bool read_dead(sim *s) {
         sim_slot *slot =
             sim_slot_at(&s->feeds[sim_feed_index(s, found->row.feed)], found->origin_position);
         slot->dead |= bit;
-        slot->dropped |= hr_slice_is(found->row.reason, "dropped by the function") ? bit : 0;
+        slot->dropped |= hr_slice_is(found->row.reason, HR_DROPPED_BY_FUNCTION) ? bit : 0;
         check_reason(s, found);
         if (slot->event == 0) {
             sim_break(s, "a dead letter of nothing");

@@ -38,6 +38,40 @@ static void s9_a_crash_of_many_charges_nobody_and_calls_singly(void **state) {
     fx_free(fx);
 }
 
+static void s9_what_is_called_singly_or_again_waits_for_no_company(void **state) {
+    (void)state;
+    fixture *fx = fx_one();
+    fx->functions[1].lanes = 1;
+    fx->functions[1].batch_window_ms = 4000;
+    fx_start(fx);
+    fx_offer(fx, 1, 1, 3, 0);
+    fx_settle_store(fx);
+    assert_int_equal(fx->call_count, 0); /* a fourth would fill it */
+    fx_wake(fx, 3999);
+    fx_settle_store(fx);
+    assert_int_equal(fx->call_count, 0);
+    fx_wake(fx, 1);
+    fx_settle_store(fx);
+    assert_int_equal(fx->call_count, 1);
+    fx_answer(fx, 0, HR_E_CALL_CRASHED, NULL, 0, false);
+    fx_settle_store(fx);
+    for (uint64_t position = 1; position <= 3; position++) {
+        assert_int_equal(fx->call_count, 1);
+        assert_int_equal(position_of(fx->calls[0], 0), position);
+        if (position == 3) {
+            fx_fail(fx, 0, 0, HR_OUTCOME_RETRY);
+        } else {
+            fx_ok(fx);
+        }
+        fx_settle_store(fx);
+    }
+    assert_int_equal(fx->call_count, 0);
+    fx_wake(fx, 10); /* its retry is due */
+    fx_settle_store(fx);
+    assert_int_equal(fx->call_count, 1);
+    fx_free(fx);
+}
+
 static void s9_a_timeout_of_many_charges_nobody_either(void **state) {
     (void)state;
     fixture *fx = one_lane(2);
@@ -225,6 +259,7 @@ static void s10_in_the_order_of_the_feed_one_runs_at_a_time(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(s9_a_crash_of_many_charges_nobody_and_calls_singly),
+        cmocka_unit_test(s9_what_is_called_singly_or_again_waits_for_no_company),
         cmocka_unit_test(s9_a_timeout_of_many_charges_nobody_either),
         cmocka_unit_test(s9_a_crash_of_one_is_its_attempt),
         cmocka_unit_test(s9_an_ok_behind_a_failed_event_of_its_key_is_discarded),

@@ -324,6 +324,34 @@ static void a_batch_that_fails_is_handled_one_by_one(void **state) {
     assert_string_equal(bench_part(hr_batch_id(bench.results, 3)), "e4/hot/2");
 }
 
+static void a_result_of_a_batch_that_is_no_json_fails_its_event_alone(void **state) {
+    (void)state;
+    open_python("def handle_batch(events):\n"
+                "    return [event.data * 2 for event in events]\n");
+    bench_wait_room(&bench, 1);
+    bench_event(&bench, "e1", "a", "1");
+    bench_event(&bench, "e2", "b", "1e999");
+    bench_event(&bench, "e3", "c", "2");
+    bench_call(&bench);
+    assert_int_equal(bench.failure, HR_OK);
+    assert_int_equal(bench.outcome[0], HR_OUTCOME_OK);
+    assert_int_equal(bench.outcome[1], HR_OUTCOME_RETRY);
+    assert_int_equal(bench.outcome[2], HR_OUTCOME_OK);
+    assert_non_null(strstr(bench.why, "the result cannot be told as JSON"));
+    assert_int_equal(bench.results->count, 2);
+}
+
+static void one_event_is_no_list(void **state) {
+    (void)state;
+    open_python("def handle(event):\n"
+                "    for each in event: pass\n");
+    bench_wait_room(&bench, 1);
+    bench_event(&bench, "e1", "a", "[1, 2]");
+    bench_call(&bench);
+    assert_int_equal(bench.outcome[0], HR_OUTCOME_RETRY);
+    assert_non_null(strstr(bench.why, "only a handler named handle_batch gets many"));
+}
+
 static void a_result_over_one_mebibyte_is_a_dead_letter(void **state) {
     (void)state;
     open_python("def handle(event):\n"
@@ -545,6 +573,9 @@ int main(void) {
         cmocka_unit_test_teardown(a_hanging_call_ends_with_cancel, tear_down),
         cmocka_unit_test_teardown(s9_the_functions_key_decides_what_is_behind_a_failure, tear_down),
         cmocka_unit_test_teardown(a_batch_that_fails_is_handled_one_by_one, tear_down),
+        cmocka_unit_test_teardown(a_result_of_a_batch_that_is_no_json_fails_its_event_alone,
+                                  tear_down),
+        cmocka_unit_test_teardown(one_event_is_no_list, tear_down),
         cmocka_unit_test_teardown(a_result_over_one_mebibyte_is_a_dead_letter, tear_down),
         cmocka_unit_test_teardown(events_whose_results_find_no_room_come_again, tear_down),
         cmocka_unit_test_teardown(output_of_threads_and_children_is_kept, tear_down),
