@@ -43,6 +43,7 @@ static uint64_t note(void *data, const hr_note *n) {
     if (n->kind == HR_NOTE_CALLED) {
         fx->noted++;
     }
+    fx->unanswered += n->kind == HR_NOTE_UNANSWERED ? 1 : 0;
     for (uint32_t i = 0; i < n->count; i++) {
         const hr_event_ref *event = &n->events[i];
         uint32_t feed = event->batch->feed;

@@ -69,7 +69,8 @@ typedef struct fixture {
     bool is_owned, is_revoking;
     uint32_t revoked; /* REVOKED so far */
     bool called[FX_FUNCTIONS][FX_FEEDS][FX_EVENTS], done[FX_FUNCTIONS][FX_FEEDS][FX_EVENTS];
-    uint64_t noted;                                      /* calls */
+    uint64_t noted;      /* calls */
+    uint32_t unanswered; /* events of calls that ended without an answer for each */
     uint64_t call_of[FX_FUNCTIONS][FX_FEEDS][FX_EVENTS]; /* the number of its newest call */
     bool running[FX_FUNCTIONS][FX_FEEDS][FX_EVENTS];
     hr_function_policy functions[FX_FUNCTIONS];

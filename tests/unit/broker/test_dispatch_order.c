@@ -27,6 +27,7 @@ static void s9_a_crash_of_many_charges_nobody_and_calls_singly(void **state) {
     assert_int_equal(fx->calls[0]->count, 3);
     fx_answer(fx, 0, HR_E_CALL_CRASHED, NULL, 0, false);
     fx_settle_store(fx);
+    assert_int_equal(fx->unanswered, 3);
     for (uint64_t position = 1; position <= 3; position++) {
         assert_int_equal(fx->call_count, 1);
         assert_int_equal(fx->calls[0]->count, 1);
@@ -89,6 +90,7 @@ static void s9_a_crash_of_one_is_its_attempt(void **state) {
     fx_settle_store(fx);
     assert_int_equal(fx->parked_count, 1);
     assert_int_equal(fx->parked[0].row.attempt, 1);
+    assert_int_equal(fx->unanswered, 0); /* its retry is told */
     fx_free(fx);
 }
 
