@@ -5,6 +5,7 @@
 
 #include "app/engine.h"
 #include "app/handler_log.h"
+#include "app/json_parts.h"
 #include "app/matcher.h"
 #include "broker/trigger.h"
 #include "core/memory.h"
@@ -169,9 +170,6 @@ void hr_engine_log_up(const engine_trigger *t);
 
 /* engine_query.c */
 void hr_answer_error(hr_request *request, const char *text);
-json_t *hr_text_json(hr_slice text);
-json_t *hr_time_json(int64_t us);
-json_t *hr_count_json(uint64_t count);
 
 /* engine_dead.c, engine_trace.c */
 json_t *hr_dead_json(hr_engine *e, const hr_found *found, bool whole);

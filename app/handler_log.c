@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "app/handler_log.h"
 
+#include "app/json_parts.h"
 #include "app/note_ring.h"
 #include "core/log.h"
 #include "core/memory.h"
@@ -62,19 +63,13 @@ void hr_handler_log_free(hr_handler_log *take_log) {
     hr_free(take_log);
 }
 
-static json_t *text_json(const char *text) {
-    json_t *json = json_string(text);
-    return json == NULL ? json_string("(not UTF-8)") : json;
-}
-
 static json_t *line_json(const line *l) {
     char stamp[HR_TIME_TEXT];
     hr_time_print(l->real_us, stamp);
     static const char *const levels[] = {"debug", "info", "warn", "error"};
     return json_pack("{s:s, s:s, s:s, s:o, s:i, s:o}", "time", stamp, "level", levels[l->level & 3],
-                     "function", l->function, "event",
-                     text_json(l->event_id == NULL ? "" : l->event_id), "attempt", l->attempt,
-                     "text", text_json(l->text));
+                     "function", l->function, "event", hr_text_json(hr_slice_text(l->event_id)),
+                     "attempt", l->attempt, "text", hr_text_json(hr_slice_text(l->text)));
 }
 
 static char *file_name(const hr_handler_log *log, int number) {

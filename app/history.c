@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "app/history.h"
 
+#include "app/json_parts.h"
 #include "app/note_ring.h"
 #include "core/log.h"
 #include "core/memory.h"
@@ -64,17 +65,12 @@ void hr_history_free(hr_history *take_history) {
     hr_free(take_history);
 }
 
-static json_t *slice_json(hr_slice text) {
-    json_t *json = json_stringn((const char *)text.bytes, text.size);
-    return json == NULL ? json_string("(not UTF-8)") : json;
-}
-
 static json_t *to_json(const hr_history *history, const hr_kept_note *kept) {
     const hr_note *note = &kept->note;
     char stamp[HR_TIME_TEXT];
     hr_time_print(note->real_us, stamp);
     json_t *json = json_pack("{s:s, s:s, s:o}", "time", stamp, "what", note_name(note->kind), "id",
-                             slice_json(kept->id));
+                             hr_text_json(kept->id));
     const char *from = history->names.feed(history->names.data, note->feed);
     json_object_set_new(json, "from", json_string(from == NULL ? "?" : from));
     if (note->function != 0) {
@@ -82,7 +78,7 @@ static json_t *to_json(const hr_history *history, const hr_kept_note *kept) {
         json_object_set_new(json, "function", json_string(to == NULL ? "?" : to));
     }
     if (kept->subject.size > 0) {
-        json_object_set_new(json, "subject", slice_json(kept->subject));
+        json_object_set_new(json, "subject", hr_text_json(kept->subject));
     }
     if (note->position != 0) {
         json_object_set_new(json, "position", json_integer((json_int_t)note->position));
@@ -99,7 +95,7 @@ static json_t *to_json(const hr_history *history, const hr_kept_note *kept) {
         json_object_set_new(json, "due", json_string(stamp));
     }
     if (note->text.size > 0) {
-        json_object_set_new(json, "text", slice_json(note->text));
+        json_object_set_new(json, "text", hr_text_json(note->text));
     }
     return json;
 }
@@ -189,20 +185,6 @@ static hr_kept_note delivery_of(const hr_kept_note *called) {
     return kept;
 }
 
-/* The call's notes are let go: one for each event. */
-static void add_deliveries(hr_history *history, const hr_note *note) {
-    for (uint32_t i = 0; i < note->count; i++) {
-        const hr_event_ref *event = &note->events[i];
-        hr_note one = *note;
-        one.feed = event->batch->feed;
-        one.position = event->batch->position[event->index];
-        one.attempt = event->attempt;
-        one.batch = event->batch;
-        one.index = event->index;
-        hr_note_ring_add(history->notes, &one);
-    }
-}
-
 /* To the taps: what became of the notes from number to before end. */
 static void show_new(const hr_history *history, uint64_t number, uint64_t end) {
     uint64_t first = hr_note_ring_first(history->notes);
@@ -219,13 +201,12 @@ uint64_t hr_history_note(void *data, const hr_note *note) {
     bool is_over = false;
     if (note->count == 0) {
         hr_note_ring_add(history->notes, note);
-    } else if (note->kind == HR_NOTE_CALLED) {
-        hr_note_ring_call(history->notes, note);
-    } else if (hr_note_ring_over(history->notes, note->call, note->real_us, note->took_ns)) {
+    } else if (note->kind == HR_NOTE_DELIVERED &&
+               hr_note_ring_over(history->notes, note->call, note->real_us, note->took_ns)) {
         is_over = true;
         number = note->call;
     } else {
-        add_deliveries(history, note);
+        hr_note_ring_call(history->notes, note);
     }
     if (note->kind == HR_NOTE_STORED || note->kind == HR_NOTE_RESULT) {
         remember_last(history, note->feed, note->real_us);

@@ -12,7 +12,7 @@ typedef struct record {
     uint32_t function, feed;
     uint32_t over_after; /* of a call's first event: notes from it on to its end */
     uint16_t attempt, attempts_max;
-    uint16_t behind; /* of a CALLED: how many events of its call are before it */
+    uint16_t behind; /* how many notes of its call are before it */
     uint16_t text_size;
     uint8_t id_size, subject_size;
     uint8_t kind;

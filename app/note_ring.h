@@ -21,18 +21,18 @@ typedef struct hr_kept_note {
     uint64_t over_before; /* the number of the first note that came behind its end */
 } hr_kept_note;
 
-/* Memory is touched only as notes come. notes: 2^32 at most. bytes: of texts, more than those of
- * one note. */
+/* Memory is touched only as notes come. bytes: of texts, more than those of one note. */
 hr_note_ring *hr_note_ring_new(uint32_t notes, uint32_t bytes);
 void hr_note_ring_free(hr_note_ring *take_ring);
 
 void hr_note_ring_add(hr_note_ring *ring, const hr_note *note);
 
-/* One note for each of its events (note->events). Returns the number of the first. */
+/* One note for each event of a call (note->events), of whatever kind; they are let go together.
+ * Returns the number of the first. */
 uint64_t hr_note_ring_call(hr_note_ring *ring, const hr_note *note);
 
-/* All of that call (what _call returned) was delivered: its notes say so from now on. false: they
- * are let go. */
+/* All of that call (what _call returned for its CALLED) was delivered: its notes say so from now
+ * on. false: they are let go. */
 bool hr_note_ring_over(hr_note_ring *ring, uint64_t call, int64_t real_us, uint64_t took_ns);
 
 /* Notes are numbered from 0; these stand from first to before next. */

@@ -202,12 +202,12 @@ static void show_standing(const json_t *standing) {
 static bool is_older(const json_t *trace) {
     size_t index = 0;
     const json_t *row = NULL;
-    bool is_older = json_array_size(json_object_get(trace, "notes")) == 0;
+    bool misses = json_array_size(json_object_get(trace, "notes")) == 0;
     json_array_foreach(json_object_get(trace, "journal"), index, row) {
         const char *stored = text_of(row, "stored"); /* of Kafka: unknown */
-        is_older = is_older || (stored[0] != '\0' && strcmp(stored, text_of(trace, "since")) < 0);
+        misses = misses || (stored[0] != '\0' && strcmp(stored, text_of(trace, "since")) < 0);
     }
-    return is_older && json_is_true(json_object_get(trace, "known"));
+    return misses && json_is_true(json_object_get(trace, "known"));
 }
 
 void hr_show_trace(const json_t *trace) {

@@ -213,7 +213,7 @@ void hr_call_answered(hr_dispatch *d, const hr_answer *answer) {
     uint16_t again[HR_BATCH_MAX];
     uint32_t again_count = 0;
     uint64_t ok[HR_BATCH_MAX / 64] = {0};
-    bool is_well = false;
+    bool is_well = false, has_begun = answer->failure != HR_E_CALL_UNSTARTED;
     hr_calls_unlist(d, box);
     for (uint32_t i = 0; i < box->call.count && !box->is_orphan; i++) {
         if (box->items[i].parked != NULL) {
@@ -223,22 +223,23 @@ void hr_call_answered(hr_dispatch *d, const hr_answer *answer) {
     if (box->is_orphan) {
         end_orphan(box);
         is_well = answer->failure == HR_OK;
-    } else if (answer->failure == HR_OK && is_all_delivered(box, answer)) {
-        deliver_all(d, f, box, ok);
-        is_well = true;
-        keep_results(f, box->items[0].cursor, answer, ok);
     } else if (answer->failure == HR_OK) {
-        again_count = apply(d, f, box, answer, again, ok, &is_well);
+        if (is_all_delivered(box, answer)) {
+            deliver_all(d, f, box, ok);
+            is_well = true;
+        } else {
+            again_count = apply(d, f, box, answer, again, ok, &is_well);
+        }
         keep_results(f, box->items[0].cursor, answer, ok);
-    } else if (answer->failure == HR_E_CALL_UNSTARTED || box->call.count > 1) {
+    } else if (!has_begun || box->call.count > 1) {
         for (uint32_t i = 0; i < box->call.count; i++) {
-            const item *it = &box->items[i];
-            if (answer->failure != HR_E_CALL_UNSTARTED && !is_given_away(it)) {
+            item *it = &box->items[i];
+            if (has_begun && !is_given_away(it)) {
                 hr_dispatch_note(d, HR_NOTE_UNANSWERED, it->cursor, it->batch, it->index,
                                  it->batch->position[it->index], it->attempt + 1u, answer->why, 0,
                                  d->now_ns - box->started_ns);
             }
-            box->items[i].alone = answer->failure != HR_E_CALL_UNSTARTED;
+            it->alone = has_begun;
             again[again_count++] = (uint16_t)i;
         }
     } else if (!is_given_away(&box->items[0])) {

@@ -190,16 +190,12 @@ bool hr_function_has_room(const function *f) {
     return held + reserve <= r->policy.max_bytes || (held == 0 && f->running == 0);
 }
 
-/* batch.window: fresh events do; what is called alone or comes again has none to wait for. */
-static bool waits_for_company(hr_dispatch *d, const function *f, const lane *l) {
+/* When the lane is to be called: batch.window is for fresh events; what is called alone or comes
+ * again has no company to wait for. */
+static uint64_t lane_due_ns(const function *f, const lane *l) {
     const item *head = lane_item(l, 0);
-    uint64_t full_ns = l->since_ns + (uint64_t)f->policy.batch_window_ms * 1000000u;
-    if (l->count >= f->policy.batch_size || head->alone || head->attempt > 0 ||
-        full_ns <= d->now_ns) {
-        return false;
-    }
-    hr_dispatch_wake_at(d, full_ns);
-    return true;
+    bool waits = l->count < f->policy.batch_size && !head->alone && head->attempt == 0;
+    return waits ? l->since_ns + (uint64_t)f->policy.batch_window_ms * 1000000u : 0;
 }
 
 void hr_function_call(hr_dispatch *d, function *f) {
@@ -216,7 +212,9 @@ void hr_function_call(hr_dispatch *d, function *f) {
         if (l->count == 0 || l->running != NULL) {
             continue;
         }
-        if (waits_for_company(d, f, l)) {
+        uint64_t due_ns = lane_due_ns(f, l);
+        if (due_ns > d->now_ns) {
+            hr_dispatch_wake_at(d, due_ns);
             continue;
         }
         if (!hr_function_has_room(f)) {

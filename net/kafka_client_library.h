@@ -63,8 +63,8 @@
     X(rd_kafka_queue_get_consumer)                                                                 \
     X(rd_kafka_queue_get_main)                                                                     \
     X(rd_kafka_queue_get_partition)                                                                \
-    X(rd_kafka_queue_length)                                                                       \
     X(rd_kafka_queue_io_event_enable)                                                              \
+    X(rd_kafka_queue_length)                                                                       \
     X(rd_kafka_queue_new)                                                                          \
     X(rd_kafka_queue_poll)                                                                         \
     X(rd_kafka_subscribe)                                                                          \

@@ -16,7 +16,7 @@
  * is written, and the third is there when the store takes up its pen. What queues for it there is
  * one commit. */
 enum { GROUP_BYTES = 64 << 10, GROUP_ENOUGH = 20 };
-static const uint32_t group_worth[HR_INTAKE_FLIGHTS] = {1, 12, 20};
+static const uint32_t group_worth[HR_INTAKE_FLIGHTS] = {1, 12, GROUP_ENOUGH};
 
 typedef struct rejected { /* offsets into unit->text */
     size_t raw, raw_size, why;
@@ -329,7 +329,7 @@ void hr_intake_commit(hr_intake_unit *take_unit) {
 /* Tickets up to here are durable or refused. */
 static void settle(hr_intake *intake, uint64_t up_to_ticket) {
     intake->settled = up_to_ticket > intake->settled ? up_to_ticket : intake->settled;
-    if (intake->gathered > 0 && may_fly(intake)) {
+    if (may_fly(intake)) {
         offer_soon(intake);
     }
     if (intake->is_stopping && !intake->has_stopped && intake->first == NULL) {

@@ -26,10 +26,9 @@ typedef struct hr_sink {
 hr_code hr_sink_pack(hr_sink *sink, const hr_fields *fields, hr_error *err);
 hr_code hr_sink_add(hr_sink *sink, hr_slice envelope, hr_error *err);
 
-enum {
-    HR_INTAKE_FLIGHTS = 3
-}; /* groups on their way to the disk for which small requests wait;
-    * what fills one goes whatever is on its way */
+/* Groups on their way to the disk for which small requests wait; what fills one goes whatever is on
+ * its way. */
+enum { HR_INTAKE_FLIGHTS = 3 };
 
 typedef struct hr_intake {
     hr_trigger *trigger;

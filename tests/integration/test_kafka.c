@@ -469,11 +469,6 @@ static rd_kafka_resp_err_t count_query(rd_kafka_t *rk, const char *topic, int32_
     return query(rk, topic, partition, low, high, timeout_ms);
 }
 
-static void on_rest(void *data) {
-    (void)data;
-    hr_loop_stop(loop);
-}
-
 /* The marker of a transaction is an offset behind the last record for ever. */
 static void the_marker_of_a_transaction_is_not_waited_for(void **state) {
     (void)state;
@@ -501,7 +496,7 @@ static void the_marker_of_a_transaction_is_not_waited_for(void **state) {
     int rests = 0;
     do { /* it asks for a second after the last record, no longer */
         before = atomic_load(&queries);
-        hr_timer *rest = hr_timer_new(loop, on_rest, NULL);
+        hr_timer *rest = hr_timer_new(loop, on_limit, NULL);
         hr_timer_start(rest, 1500, 0);
         hr_loop_run(loop);
         hr_timer_free(rest);
