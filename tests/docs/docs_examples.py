@@ -19,7 +19,7 @@ import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests/lib"))
-from daemon import Daemon, free_port  # noqa: E402
+from daemon import Daemon, free_port, whole_lines  # noqa: E402
 from minio import Minio  # noqa: E402
 
 LIMIT_S = 60
@@ -80,8 +80,7 @@ def publish(port, device, celsius):
 
 def json_lines(path):
     """The values of a file of lines, each whole one."""
-    text = path.read_text() if path.exists() else ""
-    return [json.loads(line) for line in text.split("\n")[:-1] if line]
+    return [json.loads(line) for line in whole_lines(path) if line]
 
 
 def iot(program, folder):

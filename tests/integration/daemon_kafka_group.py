@@ -15,7 +15,7 @@ import time
 
 TESTS = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(TESTS / "lib"))
-from daemon import LIMIT_S, Daemon, free_port  # noqa: E402
+from daemon import LIMIT_S, Daemon, free_port, whole_lines  # noqa: E402
 
 SERVICE = TESTS / "services" / "kafka.sh"
 CONFIG = """
@@ -74,8 +74,7 @@ def produce(port, topic, numbers):
 def notes(folder):
     """n -> who handled it, in order."""
     seen = collections.defaultdict(list)
-    path = folder / "notes"
-    for line in path.read_text().splitlines() if path.exists() else []:
+    for line in whole_lines(folder / "notes"):
         number, who = line.split()
         seen[int(number)].append(who)
     return seen

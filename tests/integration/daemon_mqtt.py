@@ -18,7 +18,7 @@ import urllib.request
 
 TESTS = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(TESTS / "lib"))
-from daemon import LIMIT_S, Daemon, free_port  # noqa: E402
+from daemon import LIMIT_S, Daemon, free_port, whole_lines  # noqa: E402
 from mqtt_script import PUBACK, PUBCOMP, PUBREC, PUBREL, Broker  # noqa: E402
 
 MOSQUITTO = TESTS / "services" / "mosquitto.sh"
@@ -85,8 +85,8 @@ class Things(Daemon):
 
     def handled(self):
         """n -> of how many events. The same event may be handled twice when the daemon is killed."""
-        lines = self.notes.read_text().split() if self.notes.exists() else []
-        return collections.Counter(int(line.partition("/")[0]) for line in set(lines))
+        lines = set(whole_lines(self.notes))
+        return collections.Counter(int(line.partition("/")[0]) for line in lines)
 
     def wait_handled(self, *numbers):
         wait_until(f"{numbers} are handled", lambda: set(numbers) <= set(self.handled()))

@@ -12,7 +12,7 @@ import tempfile
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "lib"))
-from daemon import Daemon  # noqa: E402
+from daemon import Daemon, whole_lines  # noqa: E402
 from minio import Minio  # noqa: E402
 
 LIMIT_S = 60
@@ -58,7 +58,7 @@ def main():
         out.touch()
 
         def handled():
-            return out.read_text().splitlines()
+            return whole_lines(out)
 
         environment = {"TOKEN": "tok", "OUT": str(out)}
         daemon = Daemon(program, folder / "daemon", CONFIG, environment)

@@ -34,6 +34,12 @@ def free_port():
             continue
 
 
+def whole_lines(path):
+    """The lines of a file that somebody still writes to. A reader may meet a write half done, though
+    it was one call: what stands behind the last newline is left for the next look."""
+    return path.read_text().split("\n")[:-1] if path.exists() else []
+
+
 class Daemon:
     prefix = ()  # what stands before the words of `run`
 

@@ -22,7 +22,7 @@ import time
 import urllib.request
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-from daemon import Daemon  # noqa: E402
+from daemon import Daemon, whole_lines  # noqa: E402
 
 STATES = pathlib.Path(__file__).resolve().parent.parent / "integration" / "states"
 LIMIT_S = 60
@@ -110,8 +110,7 @@ def make(program, folder):
 
 
 def handled(folder):
-    path = pathlib.Path(folder) / "handled"
-    return path.read_text().split("\n")[:-1] if path.exists() else []
+    return whole_lines(pathlib.Path(folder) / "handled")
 
 
 def wait(what, probe):
