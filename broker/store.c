@@ -288,6 +288,7 @@ void hr_store_close(hr_store *store) {
         turn(store);
         deliver(store);
     }
+    hr_store_catch_up(store);
     if (is_posted) {
         mail->store = NULL; /* frees itself when the loop runs it */
     } else {

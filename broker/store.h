@@ -156,6 +156,7 @@ typedef struct hr_store_loader {
     void (*feed)(void *data, uint32_t feed, const char *kind, const char *identity,
                  uint64_t next_position, uint64_t unsettled_bytes, int64_t last_fire_us);
     void (*function)(void *data, uint32_t function, const char *name, bool removed);
+    /* Of each live function, and of each feed itself (function 0, low: its next position). */
     void (*checkpoint)(void *data, uint32_t function, uint32_t feed, uint64_t low, hr_slice settled,
                        const hr_counters *counters);
     /* Ascending position; of bytes only the size (bytes.bytes is NULL). */

@@ -66,6 +66,17 @@ static hr_code each_checkpoint(hr_store *store, sqlite3_stmt *row, const load *s
     return HR_OK;
 }
 
+/* What a feed counts itself, with what its row does not say yet. */
+static void tell_counters(hr_store *store, const load *self) {
+    for (size_t i = 0; i < store->feed_count; i++) {
+        const store_feed *feed = &store->feeds[i];
+        if (self->only_feed == 0 || self->only_feed == feed->id) {
+            self->loader->checkpoint(self->loader->data, 0, feed->id, feed->next,
+                                     hr_slice_of(NULL, 0), &feed->counters);
+        }
+    }
+}
+
 static hr_code each_parked(hr_store *store, sqlite3_stmt *row, const load *self) {
     (void)store;
     hr_row parked = {.kind = HR_ROW_PARK,
@@ -131,10 +142,11 @@ static hr_code load_job(hr_store *store, void *data, hr_error *err) {
                         each_function);
     }
     if (code == HR_OK && loader->checkpoint != NULL) {
+        tell_counters(store, self);
         code = each_row(store, self,
                         "SELECT c.function, c.feed, c.low, c.counters, c.settled FROM checkpoint c"
                         " LEFT JOIN function f ON f.id = c.function WHERE c.shard = 0"
-                        " AND f.removed_at IS NULL AND ?1 IN (0, c.feed)",
+                        " AND c.function <> 0 AND f.removed_at IS NULL AND ?1 IN (0, c.feed)",
                         each_checkpoint);
     }
     if (code == HR_OK && loader->parked != NULL) {

@@ -242,7 +242,8 @@ static hr_code check_verdict(const hr_store *store, hr_error *err) {
     return code;
 }
 
-/* What is appended to must be readable to its end, or the first event would stop the daemon. */
+/* What is appended to must be readable to its end, or the first event would stop the daemon. A feed
+ * whose journal holds more than its row may be behind has an old row: so has who knows what. */
 static hr_code check_ends(hr_store *store, hr_error *err) {
     int64_t last = 0;
     hr_code code = read_number(store, "SELECT coalesce(max(id), 0) FROM dead", &last);
@@ -251,17 +252,21 @@ static hr_code check_ends(hr_store *store, hr_error *err) {
     }
     for (size_t i = 0; code == HR_OK && i < store->feed_count; i++) {
         const store_feed *feed = &store->feeds[i];
-        char text[120];
-        snprintf(text, sizeof text,
-                 "SELECT coalesce(max(pos + more), 0) FROM journal_%u WHERE pos"
-                 " = (SELECT max(pos) FROM journal_%u)",
-                 feed->id, feed->id);
-        code = feed->pull ? HR_OK : read_number(store, text, &last);
-        if (code == HR_OK && !feed->pull && (uint64_t)last >= feed->next) {
+        if (feed->lag_bytes >= STORE_LAG_BYTES) {
             return hr_fail(err, HR_E_STORE_CORRUPT, 0,
                            "%s is damaged: feed %u holds more than it says; 'headrace recover' "
                            "saves what can be saved",
                            store->path, feed->id);
+        }
+    }
+    for (size_t i = 0; code == HR_OK && i < store->cursor_count; i++) {
+        const store_cursor *cursor = &store->cursors[i];
+        const store_feed *feed = hr_store_feed(store, cursor->feed);
+        if (feed != NULL && !feed->pull && cursor->low > feed->next) {
+            return hr_fail(err, HR_E_STORE_CORRUPT, 0,
+                           "%s is damaged: the journal of feed %u ends before what function %u has "
+                           "handled; 'headrace recover' saves what can be saved",
+                           store->path, feed->id, cursor->function);
         }
     }
     return code == HR_OK ? HR_OK : hr_store_fail(store, code, err, "read");
@@ -419,6 +424,27 @@ static store_feed *add_feed(hr_store *store, uint32_t id) {
     return feed;
 }
 
+/* What the journal holds beyond its feed's own row. */
+static hr_code count_behind(hr_store *store, store_feed *feed) {
+    sqlite3_stmt *rows = hr_store_prepare(
+        store, "SELECT pos, more, length(bytes) FROM journal_%u WHERE pos >= ?1 ORDER BY pos",
+        feed->id);
+    hr_store_bind_u64(rows, 1, feed->next);
+    int result = rows == NULL ? sqlite3_errcode(store->db) : SQLITE_ROW;
+    while (rows != NULL && (result = sqlite3_step(rows)) == SQLITE_ROW &&
+           feed->lag_bytes < STORE_LAG_BYTES) {
+        uint64_t events = hr_store_column_u64(rows, 1) + 1, bytes = hr_store_column_u64(rows, 2);
+        feed->next = hr_store_column_u64(rows, 0) + events;
+        feed->base += events;
+        feed->counters.received += events;
+        feed->bytes += bytes;
+        feed->lag_bytes += bytes;
+        feed->is_behind = true;
+    }
+    sqlite3_finalize(rows);
+    return result == SQLITE_ROW ? HR_OK : hr_store_fault(store, result);
+}
+
 static hr_code refresh_feeds(hr_store *store) {
     sqlite3_stmt *rows = hr_store_sql(store, SQL_FEEDS);
     int result = rows == NULL ? sqlite3_errcode(store->db) : SQLITE_ROW;
@@ -431,12 +457,19 @@ static hr_code refresh_feeds(hr_store *store) {
         feed->bytes = hr_store_column_u64(rows, 5);
         feed->next = feed->next == 0 ? 1 : feed->next;
         hr_store_counters_read(hr_store_column(rows, 6), &feed->counters);
-        feed->is_dirty = false;
+        feed->is_owed = feed->is_behind = false;
+        feed->lag_commits = 0;
+        feed->lag_bytes = 0;
         feed->oldest_at_ms = INT64_MIN;
         feed->trim_from = 0;
+        feed->page_left = feed->row_size = 0;
     }
     sqlite3_reset(rows);
-    return result == SQLITE_DONE ? HR_OK : hr_store_fault(store, result);
+    hr_code code = result == SQLITE_DONE ? HR_OK : hr_store_fault(store, result);
+    for (size_t i = 0; code == HR_OK && i < store->feed_count; i++) {
+        code = store->feeds[i].pull ? HR_OK : count_behind(store, &store->feeds[i]);
+    }
+    return code;
 }
 
 static hr_code refresh_cursors(hr_store *store) {

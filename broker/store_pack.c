@@ -34,6 +34,14 @@ uint32_t hr_pack_fit(const hr_batch *batch, uint32_t from, size_t room) {
     return count;
 }
 
+size_t hr_pack_size(const hr_batch *batch, uint32_t from, uint32_t count) {
+    size_t size = 0;
+    for (uint32_t i = from; i < from + count; i++) {
+        size += (count > 1 ? ENTRY : 0) + batch->view[i].size;
+    }
+    return size;
+}
+
 void hr_pack_write(const hr_batch *batch, uint32_t from, uint32_t count, hr_buffer *buffer,
                    store_row *out) {
     *out = (store_row){.feed = batch->feed,

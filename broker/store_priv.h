@@ -23,7 +23,9 @@ enum {
     STORE_GROUP_BYTES = 8 << 20,
     STORE_WAL_BYTES = 64 << 20,
     STORE_WAL_BYTES_LEAST = 512 << 10,
-    STORE_BACKFILL_SHARE = 8,    /* a pass for each eighth of the WAL */
+    STORE_BACKFILL_SHARE = 8, /* a pass for each eighth of the WAL */
+    STORE_LAG_COMMITS = 16,   /* that a feed's own row is behind its journal, at most */
+    STORE_LAG_BYTES = 1 << 20,
     STORE_TRIM_EVENTS = 1024,    /* of history, deleted at once, beside twice the appended ones */
     STORE_TRIM_BYTES = 16 << 20, /* and so much at most */
     STORE_TRIM_BYTES_FULL = 1 << 20, /* on a full disk, where deleting takes room too */
@@ -40,14 +42,22 @@ enum {
     STORE_WRITE_BYTES = 7 * (STORE_WAL_FRAME + STORE_PAGE_BYTES)
 };
 
-/* A feed's own numbers; SQLite holds them in the checkpoint row of function 0. */
+/* A feed's own numbers; SQLite holds them in the checkpoint row of function 0. What the journal
+ * tells as well is written there with each STORE_LAG_COMMITS-th commit only, with all of
+ * STORE_LAG_BYTES, and before the WAL goes into the file: a commit has a page less then. */
 typedef struct store_feed {
     uint32_t id, epoch;
-    bool pull, is_dirty, is_stuck; /* stuck: its history cannot be deleted */
+    bool pull, is_stuck; /* stuck: its history cannot be deleted */
+    bool is_behind;      /* the row is: the journal has events that it does not count */
+    bool is_owed;        /* the row has more to say than the journal, with this commit */
+    uint32_t lag_commits;
+    uint64_t lag_bytes;
     uint64_t next, base, bytes;
     hr_counters counters;
     uint64_t trim_from;   /* nothing is kept below it */
     int64_t oldest_at_ms; /* of the row at or above it; INT64_MIN: unknown */
+    uint32_t page_left;   /* room for a row in the last page; 0: none, or not known */
+    uint32_t row_size;    /* of the last row */
     /* live as long as the store */
     sqlite3_stmt *insert, *head, *trim;
 } store_feed;
@@ -321,6 +331,8 @@ typedef struct store_row {
 enum { PACK_POSITION, PACK_SUM, PACK_MORE, PACK_AT_MS, PACK_BYTES };
 /* How many events from there on one row takes: one, or as many as fit into so many bytes. */
 uint32_t hr_pack_fit(const hr_batch *batch, uint32_t from, size_t room);
+/* Bytes of the row of so many events. */
+size_t hr_pack_size(const hr_batch *batch, uint32_t from, uint32_t count);
 /* What the row of so many events is; out->bytes lie in the batch or the buffer. */
 void hr_pack_write(const hr_batch *batch, uint32_t from, uint32_t count, hr_buffer *buffer,
                    store_row *out);
@@ -369,7 +381,9 @@ void hr_store_counters_read(hr_slice bytes, hr_counters *out);
 /* store_write.c */
 /* Commits what can be committed of a list of units and sets the result of each. */
 void hr_store_commit(hr_store *store, hr_unit *units);
-hr_code hr_store_flush_feeds(hr_store *store);
+/* In a transaction: writes the rows of feeds that are owed or far behind, or all that say less than
+ * is known. */
+hr_code hr_store_flush_feeds(hr_store *store, bool all);
 /* Nothing more is written: said once. */
 void hr_store_stop_for(hr_store *store, const char *what, const char *why, bool is_damaged);
 /* The same; store->why says why. By who has the pen. */
@@ -422,6 +436,8 @@ hr_code hr_store_trim(hr_store *store, uint64_t incoming, size_t *events);
 bool hr_store_trim_idle(hr_store *store);
 /* Moves the WAL into the file. When all that is written is durable. */
 void hr_store_checkpoint(hr_store *store);
+/* Rows of feeds say all that is known. Nothing may be unsynced. */
+void hr_store_catch_up(hr_store *store);
 /* Once, at the start: says that the state lies in memory. */
 void hr_store_judge_place(hr_store *store);
 /* Once, when so many syncs were made: says that they are too short to be true. */

@@ -16,6 +16,36 @@ static int64_t of_journal(const store_recovery *r, const place *p, const char *w
     return hr_recover_number(r->to->db, text, 0, 0);
 }
 
+/* Counts what the journal has beyond the feed's own row, which may be behind it. */
+static hr_code count_behind(store_recovery *r, const place *p) {
+    char text[120];
+    snprintf(text, sizeof text, "SELECT coalesce(sum(more + 1), 0) FROM %s WHERE pos >= ?1",
+             p->journal);
+    int64_t events = hr_recover_number(r->to->db, text, p->next, 0);
+    sqlite3_stmt *row = hr_store_prepare(
+        r->to, "SELECT counters FROM checkpoint WHERE shard = 0 AND function = 0 AND feed = %lld",
+        (long long)p->feed);
+    hr_code code = HR_OK;
+    if (events > 0 && row != NULL && sqlite3_step(row) == SQLITE_ROW) {
+        uint8_t bytes[sizeof(hr_counters)];
+        hr_counters counters;
+        hr_store_counters_read(hr_store_column(row, 0), &counters);
+        counters.received += (uint64_t)events;
+        hr_store_counters_write(&counters, bytes);
+        sqlite3_stmt *update = hr_store_prepare(
+            r->to, "UPDATE checkpoint SET base = base + ?1, counters = ?2 WHERE shard = 0 AND"
+                   " function = 0 AND feed = ?3");
+        sqlite3_bind_int64(update, 1, events);
+        sqlite3_bind_blob(update, 2, bytes, sizeof bytes, SQLITE_STATIC);
+        sqlite3_bind_int64(update, 3, p->feed);
+        sqlite3_reset(row);
+        code = hr_store_run(r->to, update);
+        sqlite3_finalize(update);
+    }
+    sqlite3_finalize(row);
+    return code;
+}
+
 /* The feed's own row: what the journal has, where that is more. */
 static hr_code mend_feed(store_recovery *r, place *p) {
     int64_t last = of_journal(r, p, "max(pos + more)");
@@ -23,7 +53,11 @@ static hr_code mend_feed(store_recovery *r, place *p) {
                                 "SELECT low FROM checkpoint WHERE shard = 0 AND function = 0"
                                 " AND feed = ?1",
                                 p->feed, 0);
-    p->next = p->next > last && p->is_proven ? p->next : last + 1;
+    hr_code code = p->is_proven ? count_behind(r, p) : HR_OK;
+    int64_t handled = hr_recover_number(
+        r->to->db, "SELECT coalesce(max(low), 0) FROM checkpoint WHERE shard = 0 AND feed = ?1",
+        p->feed, 0); /* the row's own, or of a function that is beyond it */
+    p->next = handled > last && p->is_proven ? handled : last + 1;
     char text[400];
     snprintf(text, sizeof text,
              "INSERT INTO checkpoint (shard, function, feed, epoch, low, settled_count, base,"
@@ -33,7 +67,7 @@ static hr_code mend_feed(store_recovery *r, place *p) {
              " WHERE shard = 0 AND function = 0 AND feed = %lld",
              (long long)p->feed, (long long)p->next, (long long)(p->next - 1), p->journal,
              (long long)p->feed);
-    return hr_store_exec(r->to, text);
+    return code == HR_OK ? hr_store_exec(r->to, text) : code;
 }
 
 static int64_t count_events(const store_recovery *r, const place *p) {

@@ -246,7 +246,7 @@ static hr_code trim_feed(hr_store *store, store_feed *feed, size_t most, uint64_
     hr_store_bind_u64(feed->trim, 1, last);
     code = hr_store_run(store, feed->trim);
     feed->bytes -= gone < feed->bytes ? gone : feed->bytes;
-    feed->is_dirty = true;
+    feed->is_owed = true;
     *total -= gone < *total ? gone : *total;
     return code;
 }
@@ -308,7 +308,7 @@ bool hr_store_trim_idle(hr_store *store) {
         code = trim_dead(store, now_ms);
     }
     if (code == HR_OK) {
-        code = hr_store_flush_feeds(store);
+        code = hr_store_flush_feeds(store, true);
     }
     if (code == HR_OK) {
         code = hr_store_run(store, hr_store_sql(store, SQL_COMMIT));
@@ -366,7 +366,34 @@ static void move_wal(hr_store *store) {
     }
 }
 
+void hr_store_catch_up(hr_store *store) {
+    bool is_behind = false;
+    for (size_t i = 0; i < store->feed_count; i++) {
+        is_behind = is_behind || store->feeds[i].is_behind;
+    }
+    if (!is_behind || store->has_failed) {
+        return;
+    }
+    hr_code code = hr_store_run(store, hr_store_sql(store, SQL_BEGIN));
+    if (code == HR_OK) {
+        code = hr_store_flush_feeds(store, true);
+    }
+    if (code == HR_OK) {
+        code = hr_store_run(store, hr_store_sql(store, SQL_COMMIT));
+    }
+    if (code != HR_OK && code != HR_E_STORE_FULL) {
+        hr_store_fail_stop(store, "counting what a feed holds");
+    }
+    if (sqlite3_get_autocommit(store->db) == 0) {
+        hr_store_run(store, hr_store_sql(store, SQL_ROLLBACK));
+    }
+    if (code != HR_OK) {
+        hr_store_refresh(store);
+    }
+}
+
 void hr_store_checkpoint(hr_store *store) {
+    hr_store_catch_up(store);
     HR_CRASH_POINT("store.checkpoint");
     hr_store_hold_backfill(store, true);
     move_wal(store);

@@ -70,13 +70,42 @@ static sqlite3_stmt *insert_of(hr_store *store, store_feed *feed) {
     return feed->insert;
 }
 
+enum { ROW_BESIDE = 32 }; /* what stands beside the bytes of a row */
+
 /* Bytes of a row that fills a page and needs no second one. */
 static size_t row_room(const hr_store *store) {
-    enum { NOT_LOCAL = 35, COLUMNS = 32 }; /* SQLite's file format, 1.6; what stands beside bytes */
-    return store->options.page_bytes - STORE_PAGE_SUM - NOT_LOCAL - COLUMNS;
+    enum { NOT_LOCAL = 35 }; /* SQLite's file format, 1.6 */
+    return store->options.page_bytes - STORE_PAGE_SUM - NOT_LOCAL - ROW_BESIDE;
 }
 
-/* As many events to a row as fit into a page: the insert, and later the delete, are of a row. */
+/* As many events to a row as fit into a page: the insert, and later the delete, are of a row. Where
+ * it is known how much of the last page is left, the first row fills that: a page that is begun
+ * costs a commit three more beside it (the tree's, the map of pages, the first). */
+static uint32_t fit_row(const hr_store *store, const store_feed *feed, const hr_batch *batch,
+                        uint32_t from) {
+    size_t whole = row_room(store);
+    if (feed->page_left >= whole / 8) {
+        uint32_t count = hr_pack_fit(batch, from, feed->page_left);
+        if (hr_pack_size(batch, from, count) <= feed->page_left) {
+            return count;
+        }
+    }
+    return hr_pack_fit(batch, from, whole);
+}
+
+/* A row of so many bytes stands in the last page, or in one behind it: in one of its own for sure
+ * when it and the one before it cannot share a page. */
+static void note_row(const hr_store *store, store_feed *feed, size_t size) {
+    enum { CELL = 8 }; /* its place in the page's list, and the length of its position */
+    size_t whole = row_room(store), taken = size + ROW_BESIDE + CELL;
+    if (feed->page_left >= size) {
+        feed->page_left = feed->page_left > taken ? (uint32_t)(feed->page_left - taken) : 0;
+    } else if (feed->page_left > 0 || feed->row_size + size > whole + ROW_BESIDE) {
+        feed->page_left = whole > taken ? (uint32_t)(whole - taken) : 0;
+    }
+    feed->row_size = (uint32_t)size;
+}
+
 static hr_code write_events(hr_store *store, const hr_batch *batch, int64_t now_ms) {
     store_feed *feed = hr_store_feed(store, batch->feed);
     sqlite3_stmt *insert = insert_of(store, feed);
@@ -85,7 +114,7 @@ static hr_code write_events(hr_store *store, const hr_batch *batch, int64_t now_
         if (batch->position[i] < feed->next) {
             return HR_E_INVALID;
         }
-        hr_pack_write(batch, i, hr_pack_fit(batch, i, row_room(store)), &store->row, &row);
+        hr_pack_write(batch, i, fit_row(store, feed, batch, i), &store->row, &row);
         hr_store_bind_u64(insert, PACK_POSITION + 1, row.position);
         hr_store_bind_u64(insert, PACK_SUM + 1, row.sum);
         sqlite3_bind_int64(insert, PACK_MORE + 1, row.count - 1);
@@ -97,10 +126,12 @@ static hr_code write_events(hr_store *store, const hr_batch *batch, int64_t now_
         }
         feed->next = row.position + row.count;
         feed->bytes += row.bytes.size;
+        feed->lag_bytes += row.bytes.size;
+        note_row(store, feed, row.bytes.size);
     }
     feed->base += batch->count;
     feed->counters.received += batch->count;
-    feed->is_dirty = true;
+    feed->is_behind = true;
     return HR_OK;
 }
 
@@ -283,10 +314,12 @@ static hr_code write_unit(hr_store *store, const hr_unit *unit, int64_t now_ms) 
     }
     if (code == HR_OK && unit->function == 0 && unit->feed != 0) {
         store_feed *feed = hr_store_feed(store, unit->feed);
+        uint64_t replays = count_replays(unit);
         feed->counters.duplicates += unit->counters.duplicates;
         feed->counters.malformed += unit->counters.malformed;
-        feed->counters.replays += count_replays(unit);
-        feed->is_dirty = true;
+        feed->counters.replays += replays;
+        feed->is_owed = feed->is_owed || unit->counters.duplicates > 0 ||
+                        unit->counters.malformed > 0 || replays > 0;
     } else if (code == HR_OK && unit->has_checkpoint) {
         code = write_checkpoint(store, unit);
     }
@@ -298,10 +331,18 @@ static hr_code write_unit(hr_store *store, const hr_unit *unit, int64_t now_ms) 
 
 /* ---- the group ---- */
 
-hr_code hr_store_flush_feeds(hr_store *store) {
+static bool is_row_due(store_feed *feed, bool all) {
+    if (feed->is_owed || !feed->is_behind) {
+        return feed->is_owed;
+    }
+    feed->lag_commits++;
+    return all || feed->lag_commits >= STORE_LAG_COMMITS || feed->lag_bytes >= STORE_LAG_BYTES;
+}
+
+hr_code hr_store_flush_feeds(hr_store *store, bool all) {
     for (size_t i = 0; i < store->feed_count; i++) {
         store_feed *feed = &store->feeds[i];
-        if (!feed->is_dirty) {
+        if (!is_row_due(feed, all)) {
             continue;
         }
         uint8_t counters[sizeof(hr_counters)];
@@ -318,7 +359,9 @@ hr_code hr_store_flush_feeds(hr_store *store) {
         if (code != HR_OK) {
             return code;
         }
-        feed->is_dirty = false;
+        feed->is_behind = feed->is_owed = false;
+        feed->lag_commits = 0;
+        feed->lag_bytes = 0;
     }
     return HR_OK;
 }
@@ -335,7 +378,7 @@ static hr_code write_carefully(hr_store *store, hr_unit *unit, int64_t now_ms) {
     }
     code = write_unit(store, unit, now_ms);
     if (code == HR_OK) {
-        code = hr_store_flush_feeds(store);
+        code = hr_store_flush_feeds(store, true);
     }
     if (code == HR_OK || sqlite3_get_autocommit(store->db) != 0) {
         return code == HR_OK ? hr_store_run(store, hr_store_sql(store, SQL_SAVE_END)) : code;
@@ -402,7 +445,7 @@ static hr_code try_group(hr_store *store, hr_unit *units, bool careful, bool *ou
     }
     hr_code code = hr_store_trim(store, 0, &events); /* what this group settled */
     if (code == HR_OK) {
-        code = hr_store_flush_feeds(store);
+        code = hr_store_flush_feeds(store, false);
     }
     HR_CRASH_POINT("store.written");
     if (code != HR_OK) {

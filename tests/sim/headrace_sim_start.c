@@ -48,6 +48,18 @@ static hr_code open_feed(sim *s, uint32_t feed, hr_error *err) {
     return sim_open_feed(s, feed, &s->feeds[feed].epoch, err);
 }
 
+/* Where syncs lie a name may be lost, and its number goes to another. */
+static hr_code check_numbers(const sim *s, hr_error *err) {
+    for (uint32_t i = 0; i < SIM_FEEDS; i++) {
+        for (uint32_t j = 0; j < i; j++) {
+            if (s->feeds[i].id != 0 && s->feeds[i].id == s->feeds[j].id) {
+                return hr_fail(err, HR_E_STORE_CORRUPT, 0, "feeds %u and %u have one number", j, i);
+            }
+        }
+    }
+    return HR_OK;
+}
+
 /* All numbers in one commit, as the engine gets them. A function has that it had, while the store
  * knows it under its name or the one before. Pull feeds too, so that the checks know them by
  * number; the engine does that when it gets them. */
@@ -84,7 +96,7 @@ static hr_code open_numbers(sim *s, hr_error *err) {
             s->feeds[of[i]].epoch = names[i].epoch;
         }
     }
-    return code;
+    return code == HR_OK ? check_numbers(s, err) : code;
 }
 
 /* May a function that is new to a feed begin at a position? Not behind what was acknowledged since

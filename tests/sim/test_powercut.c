@@ -95,7 +95,9 @@ static void submit(run *r, actor *a) {
     j->unit.done = ended;
     j->unit.data = j;
     j->unit.rows = j->rows;
-    j->unit.counters = (hr_counters){.malformed = a->function == 0 ? 1 : n, .delivered = n};
+    if (a->function != 0) {
+        j->unit.counters = (hr_counters){.malformed = n, .delivered = n};
+    }
     if (a->journal != 0) {
         a->pieces[n] = (piece){.from = a->next, .count = 1 + (uint32_t)chance(r, 16)};
         j->batch = fixture_batch(a->journal, a->next, a->pieces[n].count, DATA);
@@ -141,6 +143,15 @@ static void on_feed(void *data, uint32_t feed, const char *kind, const char *ide
     }
 }
 
+/* The unit whose events end there. */
+static uint64_t unit_of(const actor *a, uint64_t events) {
+    uint64_t n = 0;
+    while (n < a->sent && a->pieces[n].from + a->pieces[n].count < events + 1) {
+        n++;
+    }
+    return events == 0 ? 0 : n;
+}
+
 static void on_checkpoint(void *data, uint32_t function, uint32_t feed, uint64_t low,
                           hr_slice settled, const hr_counters *counters) {
     (void)settled;
@@ -148,7 +159,7 @@ static void on_checkpoint(void *data, uint32_t function, uint32_t feed, uint64_t
     for (size_t i = 0; i < ACTORS; i++) {
         const actor *a = &s->run->actors[i];
         if (a->function == function && a->feed == feed) {
-            s->low[i] = counters->malformed;
+            s->low[i] = function == 0 ? unit_of(a, counters->received) : counters->malformed;
             s->run->problems_corrupt += function != 0 && low != counters->malformed ? 1 : 0;
         }
     }
@@ -278,7 +289,9 @@ static void work(run *r, uint64_t events_more) {
     for (int turns = 0; turns < 400 && !hr_vfs_sim_is_cut(r->sim); turns++) {
         uint64_t units = 1 + chance(r, 6);
         for (uint64_t i = 0; i < units; i++) {
-            submit(r, &r->actors[chance(r, ACTORS)]);
+            actor *a = &r->actors[chance(r, ACTORS)];
+            bool has_all = a->journal != 0 && a->function != 0 && a->sent + 1 >= r->actors[0].next;
+            submit(r, has_all ? r->actors : a); /* it cannot handle what is not there */
         }
         hr_store_turn(r->store);
         if (!is_armed && r->acked_events >= wanted) {

@@ -190,12 +190,13 @@ static void every_row_kind_survives_a_reopen(void **state) {
         "feed %u journal trigger/in next=6\nfeed %u pull kafka/p/0 next=1\n"
         "function %u one\nfunction %u two\n"
         "trigger %u received=5 malformed=0\n"
+        "trigger %u received=0 malformed=0\n"
         "checkpoint %u %u low=3 settled=s4 ok=3\n"
         "parked %u %u 2 key=fedcba9876543210 state=0 due=1234 attempt=2 replay=1 first=1000 "
         "size=%zu error=boom id=id-2\n"
         "seen %u 50 0123456789abcdee\nseen %u 70 0123456789abcdef\ndead 1\n",
-        w->in, w->pull, w->one, w->two, w->in, w->one, w->in, w->one, w->in, envelope.size, w->in,
-        w->in);
+        w->in, w->pull, w->one, w->two, w->in, w->pull, w->one, w->in, w->one, w->in, envelope.size,
+        w->in, w->in);
     assert_string_equal(hr_buffer_text(&t.text), want);
     assert_int_equal(t.fire, 1700000000000000);
     assert_in_range(t.unsettled, 3 * envelope.size, 6 * envelope.size); /* 3 to 5, by rows */

@@ -215,7 +215,7 @@ static void nothing_is_told_after_a_sync_that_failed(void **state) {
     assert_int_equal(sync_calls(), before); /* no other sync could make it good */
 }
 
-static uint64_t wal_max = 10 << 14; /* the third commit goes above it */
+static uint64_t wal_max = 8 << 14; /* the third commit goes above it */
 
 /* It cannot be moved any more, and keeps nobody from ending. */
 static void a_long_wal_behind_a_sync_that_failed_stays(void **state) {
@@ -296,7 +296,7 @@ static void what_is_not_durable_is_not_copied(void **state) {
     assert_true(is_in_file(w, written));
 }
 
-static uint64_t backfill_wal_max = 64 << 14; /* a pass for eight pages: with the second commit */
+static uint64_t backfill_wal_max = 56 << 14; /* a pass for seven pages: with the second commit */
 
 #define OVERLAP_TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 

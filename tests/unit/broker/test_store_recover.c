@@ -13,7 +13,8 @@
 
 #include <cmocka.h>
 
-enum { EVENTS = 400, LOW = 101, DATA = 500, PARKED_AT = 50, AT_ONCE = 20 };
+/* AT_ONCE of DATA fill a page */
+enum { EVENTS = 400, LOW = 101, DATA = 700, PARKED_AT = 50, AT_ONCE = 20 };
 
 typedef struct world {
     char *live, *damaged, *saved;
