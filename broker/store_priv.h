@@ -26,6 +26,7 @@ enum {
     STORE_BACKFILL_SHARE = 8, /* a pass for each eighth of the WAL */
     STORE_LAG_COMMITS = 16,   /* that a feed's own row is behind its journal, at most */
     STORE_LAG_BYTES = 1 << 20,
+    STORE_TRIM_STRIDES = 64,     /* that history goes in, of a second and a MiB at most */
     STORE_TRIM_EVENTS = 1024,    /* of history, deleted at once, beside twice the appended ones */
     STORE_TRIM_BYTES = 16 << 20, /* and so much at most */
     STORE_TRIM_BYTES_FULL = 1 << 20, /* on a full disk, where deleting takes room too */
@@ -48,6 +49,7 @@ enum {
 typedef struct store_feed {
     uint32_t id, epoch;
     bool pull, is_stuck; /* stuck: its history cannot be deleted */
+    bool is_trimming;    /* a stride of its history is not done */
     bool is_behind;      /* the row is: the journal has events that it does not count */
     bool is_owed;        /* the row has more to say than the journal, with this commit */
     uint32_t lag_commits;

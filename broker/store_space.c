@@ -178,6 +178,19 @@ static uint64_t journal_bytes(const hr_store *store) {
     return sum;
 }
 
+/* History goes in strides: when it is too much or too old by no little, until it is neither by as
+ * much. Each commit that deletes writes pages beside those of its events. */
+static uint64_t most_bytes(const hr_store *store, const store_feed *feed) {
+    uint64_t most = store->options.journal_max_bytes, stride = most / STORE_TRIM_STRIDES;
+    return most - (!feed->is_trimming ? 0 : stride < 1 << 20 ? stride : 1 << 20);
+}
+
+/* Rows from before this moment are too old. */
+static int64_t oldest_ms(const hr_store *store, const store_feed *feed, int64_t now_ms) {
+    int64_t keep_ms = store->options.journal_keep_ms, stride_ms = keep_ms / STORE_TRIM_STRIDES;
+    return now_ms - keep_ms - (feed->is_trimming ? 0 : stride_ms < 1000 ? stride_ms : 1000);
+}
+
 static bool is_due(const hr_store *store, const store_feed *feed, int64_t now_ms, uint64_t total) {
     if (feed->pull || feed->is_stuck || feed->bytes == 0 ||
         feed->trim_from >= history_end(store, feed)) {
@@ -186,9 +199,9 @@ static bool is_due(const hr_store *store, const store_feed *feed, int64_t now_ms
     if (!store->is_intake_open) {
         return true; /* a full disk: settled history goes first (S2) */
     }
-    bool is_old = store->options.journal_keep_ms >= 0 &&
-                  feed->oldest_at_ms < now_ms - store->options.journal_keep_ms;
-    return is_old || total > store->options.journal_max_bytes;
+    bool is_old =
+        store->options.journal_keep_ms >= 0 && feed->oldest_at_ms < oldest_ms(store, feed, now_ms);
+    return is_old || total > most_bytes(store, feed);
 }
 
 /* Deletes the oldest history of one feed, by rows: one that holds an unsettled event too stays.
@@ -197,9 +210,11 @@ static bool is_due(const hr_store *store, const store_feed *feed, int64_t now_ms
 static hr_code trim_feed(hr_store *store, store_feed *feed, size_t most, uint64_t *total,
                          size_t *out_deleted) {
     uint64_t end = history_end(store, feed), gone = 0, last = 0;
-    int64_t edge = store->options.journal_keep_ms < 0
-                       ? INT64_MIN
-                       : hr_store_real_us(store) / 1000 - store->options.journal_keep_ms;
+    int64_t now_ms = hr_store_real_us(store) / 1000;
+    feed->is_trimming = true;
+    bool goes_on = false;
+    uint64_t most_kept = most_bytes(store, feed);
+    int64_t edge = store->options.journal_keep_ms < 0 ? INT64_MIN : oldest_ms(store, feed, now_ms);
     uint64_t bytes = store->is_intake_open ? STORE_TRIM_BYTES : STORE_TRIM_BYTES_FULL;
     feed->trim_from = end;
     feed->oldest_at_ms = INT64_MIN;
@@ -215,12 +230,12 @@ static hr_code trim_feed(hr_store *store, store_feed *feed, size_t most, uint64_
     while (head != NULL && (result = sqlite3_step(head)) == SQLITE_ROW) {
         uint64_t position = hr_store_column_u64(head, 0), more = hr_store_column_u64(head, 3);
         int64_t at_ms = sqlite3_column_int64(head, 2);
-        bool is_kept = store->is_intake_open && at_ms >= edge &&
-                       *total - gone <= store->options.journal_max_bytes;
+        bool is_kept = store->is_intake_open && at_ms >= edge && *total - gone <= most_kept;
         bool is_open = position + more >= end;
         if (*out_deleted >= most || gone >= bytes || is_kept || is_open) {
             feed->trim_from = is_open ? end : position;
             feed->oldest_at_ms = at_ms;
+            goes_on = !is_kept && !is_open;
             result = SQLITE_DONE;
             break;
         }
@@ -228,6 +243,7 @@ static hr_code trim_feed(hr_store *store, store_feed *feed, size_t most, uint64_
         gone += hr_store_column_u64(head, 1);
         *out_deleted += more + 1;
     }
+    feed->is_trimming = goes_on;
     hr_code code = hr_store_fault(store, result);
     sqlite3_reset(head);
     if (code == HR_E_STORE_CORRUPT || code == HR_E_INVALID) {

@@ -400,7 +400,7 @@ static hr_code write_carefully(hr_store *store, hr_unit *unit, int64_t now_ms) {
 static hr_code begin_group(hr_store *store, const hr_unit *units, bool careful,
                            size_t *out_events) {
     uint64_t bytes = 0;
-    *out_events = STORE_TRIM_EVENTS / 16;
+    *out_events = STORE_TRIM_EVENTS / 4;
     for (const hr_unit *unit = units; unit != NULL; unit = unit->next) {
         for (size_t i = 0; unit->result == HR_OK && i < unit->append_count; i++) {
             *out_events += (size_t)2 * unit->appends[i]->count;

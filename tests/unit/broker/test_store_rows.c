@@ -116,6 +116,42 @@ static void any_sizes_in_any_order_are_there(void **state) {
     expect_events(w, 0);
 }
 
+/* ---- history ---- */
+
+static uint64_t oldest(world *w) {
+    hr_read read = {.kind = HR_READ_JOURNAL, .feed = w->in, .max = 1};
+    fixture_read(w->store, &read);
+    uint64_t position = read.batch == NULL ? w->next : read.batch->position[0];
+    hr_read_fini(&read);
+    return position;
+}
+
+/* Never more than there may be, and most commits delete nothing. */
+static void history_goes_in_strides(void **state) {
+    enum { AT_ONCE = 20, DATA = 400, MAX = 4 << 20 };
+    world *w = *state;
+    uint32_t one = 0, epoch = 0;
+    hr_store_close(w->store);
+    hr_store_options options = fixture_options(w->dir);
+    options.journal_max_bytes = MAX;
+    assert_int_equal(hr_store_open(&options, &w->store, NULL), HR_OK);
+    assert_int_equal(hr_store_feed_open(w->store, "journal", "in", &w->in, &epoch, NULL), HR_OK);
+    assert_int_equal(hr_store_function_open(w->store, "one", NULL, &one, NULL), HR_OK);
+    unsigned commits = 0, deletes = 0;
+    for (uint64_t before = 1; commits < 300;) {
+        append(w, AT_ONCE, DATA);
+        hr_unit unit = {.function = one, .feed = w->in, .has_checkpoint = true, .low = w->next};
+        assert_int_equal(fixture_commit(w->store, &unit), HR_OK);
+        uint64_t now = oldest(w);
+        commits += now > 1 ? 1 : 0; /* there is as much as may be */
+        deletes += now > before ? 1 : 0;
+        before = now;
+        assert_true((w->next - now) * DATA <= MAX);
+        assert_true(now == 1 || (w->next - now) * (DATA + ENVELOPE_ROOM) > MAX / 20 * 17);
+    }
+    assert_in_range(deletes, 300 / 20, 300 / 3);
+}
+
 /* ---- the feed's own row ---- */
 
 /* What a daemon that dies now leaves behind. */
@@ -259,6 +295,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         ROWS_TEST(a_page_is_filled_before_the_next_is_begun),
         ROWS_TEST(any_sizes_in_any_order_are_there),
+        ROWS_TEST(history_goes_in_strides),
         ROWS_TEST(what_a_row_is_behind_the_journal_says),
         ROWS_TEST(a_row_that_is_too_far_behind_is_damage),
         ROWS_TEST(a_journal_that_ends_too_early_is_damage),
