@@ -23,6 +23,7 @@ enum {
     CANDIDATES = 64,
     SUSPECTS = 256,
     VERSIONS_AT = 18, /* 2: WAL, 1: rollback journal */
+    RESERVED_AT = 20,
     PAGES_AT = 28
 };
 
@@ -160,6 +161,7 @@ static size_t find_bits(const store_wal_head *head, uint8_t *frame, const uint32
 }
 
 static uint8_t *frame_at(const image *im, uint32_t number) {
+    HR_ASSERT(im->wal.bytes != NULL);
     return im->wal.bytes + STORE_WAL_HEAD + (size_t)(number - 1) * FRAME;
 }
 
@@ -347,9 +349,7 @@ static bool copy_pages(image *im, int in, uint32_t file_pages) {
         uint32_t frame = page <= im->frame_pages ? im->frame_of[page] : 0;
         memset(bytes, 0, STORE_PAGE_BYTES);
         if (frame != 0) {
-            memcpy(bytes,
-                   im->wal.bytes + STORE_WAL_HEAD + (size_t)(frame - 1) * FRAME + STORE_WAL_FRAME,
-                   STORE_PAGE_BYTES);
+            memcpy(bytes, frame_at(im, frame) + STORE_WAL_FRAME, STORE_PAGE_BYTES);
         } else if (page <= file_pages) {
             ssize_t got = pread(in, bytes, STORE_PAGE_BYTES, (off_t)(page - 1) * STORE_PAGE_BYTES);
             is_fine = got >= 0;
@@ -381,6 +381,12 @@ static bool copy_pages(image *im, int in, uint32_t file_pages) {
     return is_fine;
 }
 
+/* The file's first page as the WAL has it, if it is whole there. */
+static const uint8_t *newest_first(image *im) {
+    uint32_t frame = im->frame_pages > 0 ? im->frame_of[1] : 0;
+    return frame == 0 || im->is_broken[frame] != 0 ? NULL : frame_at(im, frame) + STORE_WAL_FRAME;
+}
+
 static hr_code make(image *im, hr_error *err) {
     const store_image_files *files = im->files;
     uint8_t *first = hr_alloc(STORE_PAGE_BYTES);
@@ -403,14 +409,16 @@ static hr_code make(image *im, hr_error *err) {
         im->report->missing_frames = mark.is_moved ? 0 : mark.frames;
     }
     uint32_t file_pages = (uint32_t)((found.st_size + STORE_PAGE_BYTES - 1) / STORE_PAGE_BYTES);
+    const uint8_t *newest = newest_first(im);
+    if (newest != NULL) { /* SQLite reads nothing of a file that is shorter than this says */
+        uint32_t pages = get_u32(newest + PAGES_AT);
+        im->pages = pages > im->pages ? pages : im->pages;
+        im->has_sums = newest[RESERVED_AT] == STORE_PAGE_SUM;
+    }
     bool is_sane = im->pages > 0 && im->pages <= STORE_IMAGE_PAGES;
     im->pages = is_sane && im->pages <= file_pages + im->wal.size / FRAME + STORE_IMAGE_SLACK
                     ? im->pages
                     : file_pages;
-    if (im->frame_pages > 0 && im->frame_of[1] != 0) {
-        im->has_sums = (im->wal.bytes + STORE_WAL_HEAD + (size_t)(im->frame_of[1] - 1) * FRAME +
-                        STORE_WAL_FRAME)[20] == STORE_PAGE_SUM;
-    }
     hr_code code = HR_OK;
     if (im->pages == 0) {
         code = hr_fail(err, HR_E_STORE_CORRUPT, 0,

@@ -172,7 +172,7 @@ static hr_code number(hr_store *store, const request *asked, hr_error *err) {
     if (sqlite3_get_autocommit(store->db) == 0) {
         hr_store_run(store, hr_store_sql(store, SQL_ROLLBACK));
     }
-    hr_code fresh = hr_store_refresh(store);
+    hr_code fresh = hr_store_refresh(store, false);
     return code != HR_OK || fresh == HR_OK ? code : hr_store_fail(store, fresh, err, "read");
 }
 

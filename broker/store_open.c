@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Opening the store: folder, lock, schema; numbers of feeds and functions. */
+/* Opening the store: folder, lock, schema. */
 #include "broker/store_priv.h"
 
 #include "broker/store_schema.inc"
@@ -403,96 +403,6 @@ static hr_code open_database(hr_store *store, hr_error *err) {
     return read_id(store, err);
 }
 
-/* ---- numbers ---- */
-
-store_feed *hr_store_feed(hr_store *store, uint32_t feed) {
-    for (size_t i = 0; i < store->feed_count; i++) {
-        if (store->feeds[i].id == feed) {
-            return &store->feeds[i];
-        }
-    }
-    return NULL;
-}
-
-static store_feed *add_feed(hr_store *store, uint32_t id) {
-    store_feed *feed = hr_store_feed(store, id);
-    if (feed == NULL) {
-        store->feeds = hr_realloc(store->feeds, (store->feed_count + 1) * sizeof *store->feeds);
-        feed = &store->feeds[store->feed_count++];
-        *feed = (store_feed){.id = id};
-    }
-    return feed;
-}
-
-/* What the journal holds beyond its feed's own row. */
-static hr_code count_behind(hr_store *store, store_feed *feed) {
-    sqlite3_stmt *rows = hr_store_prepare(
-        store, "SELECT pos, more, length(bytes) FROM journal_%u WHERE pos >= ?1 ORDER BY pos",
-        feed->id);
-    hr_store_bind_u64(rows, 1, feed->next);
-    int result = rows == NULL ? sqlite3_errcode(store->db) : SQLITE_ROW;
-    while (rows != NULL && (result = sqlite3_step(rows)) == SQLITE_ROW &&
-           feed->lag_bytes < STORE_LAG_BYTES) {
-        uint64_t events = hr_store_column_u64(rows, 1) + 1, bytes = hr_store_column_u64(rows, 2);
-        feed->next = hr_store_column_u64(rows, 0) + events;
-        feed->base += events;
-        feed->counters.received += events;
-        feed->bytes += bytes;
-        feed->lag_bytes += bytes;
-        feed->is_behind = true;
-    }
-    sqlite3_finalize(rows);
-    return result == SQLITE_ROW ? HR_OK : hr_store_fault(store, result);
-}
-
-static hr_code refresh_feeds(hr_store *store) {
-    sqlite3_stmt *rows = hr_store_sql(store, SQL_FEEDS);
-    int result = rows == NULL ? sqlite3_errcode(store->db) : SQLITE_ROW;
-    while (rows != NULL && (result = sqlite3_step(rows)) == SQLITE_ROW) {
-        store_feed *feed = add_feed(store, (uint32_t)sqlite3_column_int64(rows, 0));
-        feed->pull = sqlite3_column_int(rows, 1) != 0;
-        feed->epoch = (uint32_t)sqlite3_column_int64(rows, 2);
-        feed->next = hr_store_column_u64(rows, 3);
-        feed->base = hr_store_column_u64(rows, 4);
-        feed->bytes = hr_store_column_u64(rows, 5);
-        feed->next = feed->next == 0 ? 1 : feed->next;
-        hr_store_counters_read(hr_store_column(rows, 6), &feed->counters);
-        feed->is_owed = feed->is_behind = false;
-        feed->lag_commits = 0;
-        feed->lag_bytes = 0;
-        feed->oldest_at_ms = INT64_MIN;
-        feed->trim_from = 0;
-        feed->page_left = feed->row_size = 0;
-    }
-    sqlite3_reset(rows);
-    hr_code code = result == SQLITE_DONE ? HR_OK : hr_store_fault(store, result);
-    for (size_t i = 0; code == HR_OK && i < store->feed_count; i++) {
-        code = store->feeds[i].pull ? HR_OK : count_behind(store, &store->feeds[i]);
-    }
-    return code;
-}
-
-static hr_code refresh_cursors(hr_store *store) {
-    store->cursor_count = 0;
-    sqlite3_stmt *rows = hr_store_sql(store, SQL_CURSORS);
-    int result = rows == NULL ? sqlite3_errcode(store->db) : SQLITE_ROW;
-    while (rows != NULL && (result = sqlite3_step(rows)) == SQLITE_ROW) {
-        store->cursors =
-            hr_realloc(store->cursors, (store->cursor_count + 1) * sizeof *store->cursors);
-        store->cursors[store->cursor_count++] =
-            (store_cursor){.function = (uint32_t)sqlite3_column_int64(rows, 0),
-                           .feed = (uint32_t)sqlite3_column_int64(rows, 1),
-                           .low = hr_store_column_u64(rows, 2)};
-    }
-    sqlite3_reset(rows);
-    return result == SQLITE_DONE ? HR_OK : hr_store_fault(store, result);
-}
-
-hr_code hr_store_refresh(hr_store *store) {
-    hr_code code = refresh_feeds(store);
-    return code == HR_OK ? refresh_cursors(store) : code;
-}
-
 /* ---- life ---- */
 
 static hr_code open_all(hr_store *store, hr_error *err) {
@@ -507,7 +417,7 @@ static hr_code open_all(hr_store *store, hr_error *err) {
         return code;
     }
     int64_t seq = 0;
-    code = hr_store_refresh(store);
+    code = hr_store_refresh(store, true);
     if (code == HR_OK) {
         code = read_number(store, "SELECT coalesce(max(seq), 0) FROM seen", &seq);
     }

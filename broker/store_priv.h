@@ -58,7 +58,7 @@ typedef struct store_feed {
     hr_counters counters;
     uint64_t trim_from;   /* nothing is kept below it */
     int64_t oldest_at_ms; /* of the row at or above it; INT64_MIN: unknown */
-    uint32_t page_left;   /* room for a row in the last page; 0: none, or not known */
+    uint32_t page_left;   /* room for a row in the last page; 0: not known */
     uint32_t row_size;    /* of the last row */
     /* live as long as the store */
     sqlite3_stmt *insert, *head, *trim;
@@ -238,8 +238,19 @@ hr_code hr_store_sync_folders(hr_store *store);
 /* Says that the state is damaged to all later starts, which could only meet it again. */
 void hr_store_condemn(const hr_store *store, const char *why);
 void hr_store_free(hr_store *take_store);
-hr_code hr_store_refresh(hr_store *store); /* feeds and cursors as the file has them */
+
+/* store_feeds.c */
 store_feed *hr_store_feed(hr_store *store, uint32_t feed); /* NULL: unknown */
+/* Feeds and cursors as the file has them; not is_all: of feeds that are known the epoch only. What
+ * was known stays when it fails. */
+hr_code hr_store_refresh(hr_store *store, bool is_all);
+/* The same after a transaction that did not commit; fail-stop when it fails. */
+void hr_store_read_again(hr_store *store);
+/* In a transaction: writes the rows of feeds that are owed or far behind, or all that say less than
+ * is known. */
+hr_code hr_store_flush_feeds(hr_store *store, bool all);
+/* Rows of feeds say all that is known. Nothing may be unsynced. */
+void hr_store_catch_up(hr_store *store);
 
 /* store_page.c: pages of the file with checksums */
 /* A VFS above the one named (NULL: the default); NULL: there is none. It outlives its files. */
@@ -383,9 +394,6 @@ void hr_store_counters_read(hr_slice bytes, hr_counters *out);
 /* store_write.c */
 /* Commits what can be committed of a list of units and sets the result of each. */
 void hr_store_commit(hr_store *store, hr_unit *units);
-/* In a transaction: writes the rows of feeds that are owed or far behind, or all that say less than
- * is known. */
-hr_code hr_store_flush_feeds(hr_store *store, bool all);
 /* Nothing more is written: said once. */
 void hr_store_stop_for(hr_store *store, const char *what, const char *why, bool is_damaged);
 /* The same; store->why says why. By who has the pen. */
@@ -438,8 +446,6 @@ hr_code hr_store_trim(hr_store *store, uint64_t incoming, size_t *events);
 bool hr_store_trim_idle(hr_store *store);
 /* Moves the WAL into the file. When all that is written is durable. */
 void hr_store_checkpoint(hr_store *store);
-/* Rows of feeds say all that is known. Nothing may be unsynced. */
-void hr_store_catch_up(hr_store *store);
 /* Once, at the start: says that the state lies in memory. */
 void hr_store_judge_place(hr_store *store);
 /* Once, when so many syncs were made: says that they are too short to be true. */

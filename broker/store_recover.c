@@ -286,6 +286,12 @@ static hr_code copy_journal(store_recovery *r, int64_t feed, bool is_there) {
     r->journal = (uint32_t)feed;
     r->columns = r->has_rows_of_one ? "pos, sum, 0 AS more, at_ms, bytes" : STORE_ROW_COLUMNS;
     code = code == HR_OK && is_there ? hr_recover_table(r, name, "pos", judge_journal) : code;
+    if (code == HR_OK && is_there && r->is_lenient) {
+        snprintf(text, sizeof text,
+                 "CREATE TEMP TABLE IF NOT EXISTS lossy (feed); INSERT INTO lossy VALUES (%lld)",
+                 (long long)feed);
+        code = hr_store_exec(r->to, text);
+    }
     r->journal = 0;
     r->columns = "*";
     return code;
@@ -347,7 +353,9 @@ static hr_code copy_all(store_recovery *r, hr_error *err) {
     return code == HR_OK ? HR_OK : hr_store_fail(r->to, code, err, "write");
 }
 
-static void tell_image(const store_recovery *r, const store_image_report *image) {
+static void tell_image(store_recovery *r, const store_image_report *image) {
+    r->is_wal_broken =
+        image->is_wal_unread || image->broken_frames > 0 || image->missing_frames > 0;
     if (image->mended_pages + image->mended_frames > 0) {
         hr_recover_say(r, false,
                        "a flipped bit was turned back in %u pages of the file and %u of its WAL",

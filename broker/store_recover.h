@@ -18,6 +18,7 @@ typedef struct store_recovery {
     hr_buffer mended;     /* the bytes of that, when a bit of them was wrong */
     uint64_t saved, unproven, dropped, bad_bytes, turned;
     bool is_lenient;
+    bool is_wal_broken; /* rows of feeds may be behind what is gone with it */
 } store_recovery;
 
 /* What is to be done with a row. */

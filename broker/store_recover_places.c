@@ -16,57 +16,87 @@ static int64_t of_journal(const store_recovery *r, const place *p, const char *w
     return hr_recover_number(r->to->db, text, 0, 0);
 }
 
-/* Counts what the journal has beyond the feed's own row, which may be behind it. */
-static hr_code count_behind(store_recovery *r, const place *p) {
-    char text[120];
-    snprintf(text, sizeof text, "SELECT coalesce(sum(more + 1), 0) FROM %s WHERE pos >= ?1",
-             p->journal);
-    int64_t events = hr_recover_number(r->to->db, text, p->next, 0);
+/* Adds to what the feed's own row counts. */
+static hr_code add_events(store_recovery *r, const place *p, int64_t events) {
     sqlite3_stmt *row = hr_store_prepare(
         r->to, "SELECT counters FROM checkpoint WHERE shard = 0 AND function = 0 AND feed = %lld",
         (long long)p->feed);
-    hr_code code = HR_OK;
-    if (events > 0 && row != NULL && sqlite3_step(row) == SQLITE_ROW) {
-        uint8_t bytes[sizeof(hr_counters)];
-        hr_counters counters;
+    hr_counters counters = {0};
+    if (row != NULL && sqlite3_step(row) == SQLITE_ROW) {
         hr_store_counters_read(hr_store_column(row, 0), &counters);
-        counters.received += (uint64_t)events;
-        hr_store_counters_write(&counters, bytes);
-        sqlite3_stmt *update = hr_store_prepare(
-            r->to, "UPDATE checkpoint SET base = base + ?1, counters = ?2 WHERE shard = 0 AND"
-                   " function = 0 AND feed = ?3");
-        sqlite3_bind_int64(update, 1, events);
-        sqlite3_bind_blob(update, 2, bytes, sizeof bytes, SQLITE_STATIC);
-        sqlite3_bind_int64(update, 3, p->feed);
-        sqlite3_reset(row);
-        code = hr_store_run(r->to, update);
-        sqlite3_finalize(update);
     }
     sqlite3_finalize(row);
+    uint8_t bytes[sizeof(hr_counters)];
+    counters.received += (uint64_t)events;
+    hr_store_counters_write(&counters, bytes);
+    sqlite3_stmt *update =
+        hr_store_prepare(r->to, "UPDATE checkpoint SET base = base + ?1, counters = ?2"
+                                " WHERE shard = 0 AND function = 0 AND feed = ?3");
+    sqlite3_bind_int64(update, 1, events);
+    sqlite3_bind_blob(update, 2, bytes, sizeof bytes, SQLITE_STATIC);
+    sqlite3_bind_int64(update, 3, p->feed);
+    hr_code code = hr_store_run(r->to, update);
+    sqlite3_finalize(update);
     return code;
 }
 
-/* The feed's own row: what the journal has, where that is more. */
+/* Behind what the journal has, and behind what checkpoints say when they are proven: the row's own
+ * or of a function that is beyond it. */
+static int64_t end_of(const store_recovery *r, const place *p) {
+    int64_t end = of_journal(r, p, "max(pos + more)") + 1;
+    int64_t low = hr_recover_number(
+        r->to->db, "SELECT coalesce(max(low), 1) FROM checkpoint WHERE shard = 0 AND feed = ?1",
+        p->feed, 0);
+    return p->is_proven && low > end ? low : end;
+}
+
+/* Behind what is parked or dead of it. */
+static int64_t end_of_names(const store_recovery *r, const place *p) {
+    return 1 +
+           hr_recover_number(
+               r->to->db,
+               "SELECT max(coalesce((SELECT max(pos) FROM parked WHERE feed = ?1), 0), coalesce("
+               "(SELECT max(pos) FROM dead WHERE feed = ?1 AND function <> 0), 0))",
+               p->feed, 0);
+}
+
+/* The feed's own row: what the journal has, where that is more, with what is missing in it. The
+ * last of it may be gone without a trace, where the row is behind: none of its positions is given
+ * again.
+ */
 static hr_code mend_feed(store_recovery *r, place *p) {
-    int64_t last = of_journal(r, p, "max(pos + more)");
-    p->next = hr_recover_number(r->to->db,
-                                "SELECT low FROM checkpoint WHERE shard = 0 AND function = 0"
-                                " AND feed = ?1",
-                                p->feed, 0);
-    hr_code code = p->is_proven ? count_behind(r, p) : HR_OK;
-    int64_t handled = hr_recover_number(
-        r->to->db, "SELECT coalesce(max(low), 0) FROM checkpoint WHERE shard = 0 AND feed = ?1",
-        p->feed, 0); /* the row's own, or of a function that is beyond it */
-    p->next = handled > last && p->is_proven ? handled : last + 1;
+    enum { UNKNOWN = STORE_LAG_COMMITS * STORE_GROUP_EVENTS };
     char text[400];
     snprintf(text, sizeof text,
-             "INSERT INTO checkpoint (shard, function, feed, epoch, low, settled_count, base,"
-             " bytes, counters) VALUES (0, 0, %lld, 0, %lld, 0, %lld, 0, x'')"
-             " ON CONFLICT (shard, function, feed) DO UPDATE SET low = excluded.low;"
-             "UPDATE checkpoint SET bytes = (SELECT coalesce(sum(length(bytes)), 0) FROM %s)"
-             " WHERE shard = 0 AND function = 0 AND feed = %lld",
-             (long long)p->feed, (long long)p->next, (long long)(p->next - 1), p->journal,
+             "INSERT OR IGNORE INTO checkpoint (shard, function, feed, epoch, low, settled_count,"
+             " base, bytes, counters) VALUES (0, 0, %lld, 0, 1, 0, 0, 0, x'')",
              (long long)p->feed);
+    hr_code code = hr_store_exec(r->to, text);
+    int64_t low = hr_recover_number(r->to->db,
+                                    "SELECT max(low, 1) FROM checkpoint WHERE shard = 0"
+                                    " AND function = 0 AND feed = ?1",
+                                    p->feed, 0);
+    int64_t end = end_of(r, p);
+    bool is_counted = p->is_proven || low == 1;
+    code = code == HR_OK && is_counted && end > low ? add_events(r, p, end - low) : code;
+    int64_t named = end_of_names(r, p);
+    end = named > end ? named : end;
+    bool is_lossy =
+        hr_recover_number(r->to->db, "SELECT count(*) FROM lossy WHERE feed = ?1", p->feed, 0) > 0;
+    if (is_lossy && r->is_wal_broken) {
+        hr_recover_say(
+            r, true,
+            "the last events of feed %lld may be gone with its pages: those of %d commits"
+            " at most are not counted",
+            (long long)p->feed, STORE_LAG_COMMITS - 1);
+        end += UNKNOWN;
+    }
+    p->next = end;
+    snprintf(text, sizeof text,
+             "UPDATE checkpoint SET low = %lld,"
+             " bytes = (SELECT coalesce(sum(length(bytes)), 0) FROM %s)"
+             " WHERE shard = 0 AND function = 0 AND feed = %lld",
+             (long long)end, p->journal, (long long)p->feed);
     return code == HR_OK ? hr_store_exec(r->to, text) : code;
 }
 

@@ -340,7 +340,7 @@ bool hr_store_trim_idle(hr_store *store) {
     if (sqlite3_get_autocommit(store->db) == 0) {
         hr_store_run(store, hr_store_sql(store, SQL_ROLLBACK));
     }
-    hr_store_refresh(store);
+    hr_store_read_again(store);
     return false;
 }
 
@@ -379,32 +379,6 @@ static void move_wal(hr_store *store) {
             return;
         }
         hr_store_give_ballast(store); /* and once more with its room */
-    }
-}
-
-void hr_store_catch_up(hr_store *store) {
-    bool is_behind = false;
-    for (size_t i = 0; i < store->feed_count; i++) {
-        is_behind = is_behind || store->feeds[i].is_behind;
-    }
-    if (!is_behind || store->has_failed) {
-        return;
-    }
-    hr_code code = hr_store_run(store, hr_store_sql(store, SQL_BEGIN));
-    if (code == HR_OK) {
-        code = hr_store_flush_feeds(store, true);
-    }
-    if (code == HR_OK) {
-        code = hr_store_run(store, hr_store_sql(store, SQL_COMMIT));
-    }
-    if (code != HR_OK && code != HR_E_STORE_FULL) {
-        hr_store_fail_stop(store, "counting what a feed holds");
-    }
-    if (sqlite3_get_autocommit(store->db) == 0) {
-        hr_store_run(store, hr_store_sql(store, SQL_ROLLBACK));
-    }
-    if (code != HR_OK) {
-        hr_store_refresh(store);
     }
 }
 

@@ -96,12 +96,17 @@ static uint32_t fit_row(const hr_store *store, const store_feed *feed, const hr_
 /* A row of so many bytes stands in the last page, or in one behind it: in one of its own for sure
  * when it and the one before it cannot share a page. */
 static void note_row(const hr_store *store, store_feed *feed, size_t size) {
-    enum { CELL = 8 }; /* its place in the page's list, and the length of its position */
+    enum {
+        NO_ROOM = 1,
+        CELL = 8
+    }; /* its place in the page's list, and the length of its position */
     size_t whole = row_room(store), taken = size + ROW_BESIDE + CELL;
     if (feed->page_left >= size) {
-        feed->page_left = feed->page_left > taken ? (uint32_t)(feed->page_left - taken) : 0;
+        feed->page_left = feed->page_left > taken ? (uint32_t)(feed->page_left - taken) : NO_ROOM;
+    } else if (size > whole) { /* its page goes on elsewhere */
+        feed->page_left = 0;
     } else if (feed->page_left > 0 || feed->row_size + size > whole + ROW_BESIDE) {
-        feed->page_left = whole > taken ? (uint32_t)(whole - taken) : 0;
+        feed->page_left = whole > taken ? (uint32_t)(whole - taken) : NO_ROOM;
     }
     feed->row_size = (uint32_t)size;
 }
@@ -331,41 +336,6 @@ static hr_code write_unit(hr_store *store, const hr_unit *unit, int64_t now_ms) 
 
 /* ---- the group ---- */
 
-static bool is_row_due(store_feed *feed, bool all) {
-    if (feed->is_owed || !feed->is_behind) {
-        return feed->is_owed;
-    }
-    feed->lag_commits++;
-    return all || feed->lag_commits >= STORE_LAG_COMMITS || feed->lag_bytes >= STORE_LAG_BYTES;
-}
-
-hr_code hr_store_flush_feeds(hr_store *store, bool all) {
-    for (size_t i = 0; i < store->feed_count; i++) {
-        store_feed *feed = &store->feeds[i];
-        if (!is_row_due(feed, all)) {
-            continue;
-        }
-        uint8_t counters[sizeof(hr_counters)];
-        hr_store_counters_write(&feed->counters, counters);
-        sqlite3_stmt *upsert = hr_store_sql(store, SQL_FEED);
-        sqlite3_bind_int64(upsert, 1, feed->id);
-        sqlite3_bind_int64(upsert, 2, feed->epoch);
-        hr_store_bind_u64(upsert, 3, feed->next);
-        hr_store_bind_u64(upsert, 4, feed->base);
-        hr_store_bind_u64(upsert, 5, feed->bytes);
-        sqlite3_bind_blob(upsert, 6, counters, sizeof counters, SQLITE_STATIC);
-        hr_code code = hr_store_run(store, upsert);
-        sqlite3_bind_null(upsert, 6); /* counters go out of scope */
-        if (code != HR_OK) {
-            return code;
-        }
-        feed->is_behind = feed->is_owed = false;
-        feed->lag_commits = 0;
-        feed->lag_bytes = 0;
-    }
-    return HR_OK;
-}
-
 /* The unit's own fault, not the file's or the disk's. */
 static bool is_unit_fault(hr_code code) {
     return code == HR_E_INVALID || code == HR_E_TOO_LARGE;
@@ -391,7 +361,7 @@ static hr_code write_carefully(hr_store *store, hr_unit *unit, int64_t now_ms) {
     if (code == HR_OK) {
         code = hr_store_run(store, hr_store_sql(store, SQL_SAVE_END));
     }
-    return code == HR_OK ? hr_store_refresh(store) : code;
+    return code == HR_OK ? hr_store_refresh(store, true) : code;
 }
 
 /* Begins the group's transaction. History goes before its events come: they take the pages that are
@@ -486,7 +456,7 @@ static bool undo_group(hr_store *store) {
     if (sqlite3_get_autocommit(store->db) == 0) {
         hr_store_run(store, hr_store_sql(store, SQL_ROLLBACK));
     }
-    return sqlite3_get_autocommit(store->db) != 0 && hr_store_refresh(store) == HR_OK;
+    return sqlite3_get_autocommit(store->db) != 0 && hr_store_refresh(store, true) == HR_OK;
 }
 
 void hr_store_commit(hr_store *store, hr_unit *units) {

@@ -2,6 +2,7 @@
 /* What a commit writes beside its events is little: a page of a journal is filled before the next
  * is begun, and a feed's own row may be behind its journal, which says the same. Nobody can tell.
  */
+#include "broker/recover.h"
 #include "broker/store_priv.h"
 #include "core/memory.h"
 #include "tests/lib/store_fixture.h"
@@ -289,6 +290,132 @@ static void a_journal_that_ends_too_early_is_damage(void **state) {
     }
 }
 
+/* ---- when the numbers cannot be read again ---- */
+
+static int stop_after(void *data) {
+    int *left = data;
+    return --*left < 0;
+}
+
+/* Wherever the numbering of names ends, what the feeds hold and who takes from them is known. */
+static void numbers_that_cannot_be_read_stay(void **state) {
+    world *w = *state;
+    uint32_t one = 0, other = 0, epoch = 0;
+    assert_int_equal(hr_store_function_open(w->store, "one", NULL, &one, NULL), HR_OK);
+    hr_unit unit = {.function = one, .feed = w->in, .has_checkpoint = true, .low = 1};
+    assert_int_equal(fixture_commit(w->store, &unit), HR_OK);
+    append(w, 5, 100);
+    hr_code code = HR_E_STORE_IO;
+    for (int steps = 0; code != HR_OK && steps < 4000; steps += 7) {
+        int left = steps;
+        sqlite3_progress_handler(w->store->db, 1, stop_after, &left);
+        code = hr_store_feed_open(w->store, "pull", "k", &other, &epoch, NULL);
+        sqlite3_progress_handler(w->store->db, 0, NULL, NULL);
+        sqlite3_exec(w->store->db, "ROLLBACK", NULL, NULL, NULL); /* that was stopped too */
+        w->store->has_failed = false;
+        assert_int_equal(hr_store_feed(w->store, w->in)->next, w->next);
+        assert_int_equal(hr_store_feed(w->store, w->in)->base, w->next - 1);
+        assert_int_equal(w->store->cursor_count, 1);
+    }
+    assert_int_equal(code, HR_OK);
+    expect_events(w, 100);
+}
+
+/* ---- recovery ---- */
+
+typedef struct said {
+    uint64_t saved;
+    bool is_tail_unknown, is_loss_counted;
+} said;
+
+static void on_table(void *data, const char *name, uint64_t saved) {
+    ((said *)data)->saved += strncmp(name, "journal_", 8) == 0 ? saved : 0;
+}
+
+static void on_line(void *data, bool is_loss, const char *text) {
+    said *s = data;
+    s->is_tail_unknown = s->is_tail_unknown || (is_loss && strstr(text, "may be gone") != NULL);
+    s->is_loss_counted =
+        s->is_loss_counted || (is_loss && strstr(text, "are lost: at least 20") != NULL);
+}
+
+/* A leaf of the journal, counted from the last that the WAL has, holds nothing any more. */
+static void spoil_leaf(const char *dir, size_t which) {
+    enum { FRAME = STORE_WAL_FRAME + PAGE, LEAVES = 100 };
+    hr_buffer wal = {0};
+    fixture_load(dir, "headrace.db-wal", &wal);
+    uint32_t leaves[LEAVES];
+    size_t count = 0, frames = (wal.size - STORE_WAL_HEAD) / FRAME;
+    for (int pass = 0; pass < 2; pass++) {
+        for (size_t i = 0; i < frames; i++) {
+            uint8_t *bytes = wal.bytes + STORE_WAL_HEAD + i * FRAME;
+            store_wal_frame frame;
+            hr_wal_read_frame(bytes, &frame);
+            bool is_leaf = bytes[STORE_WAL_FRAME] == 0x0d &&
+                           memmem(bytes, FRAME, "/test/store", strlen("/test/store")) != NULL;
+            if (pass == 0 && is_leaf && (count == 0 || leaves[count - 1] != frame.page)) {
+                assert_true(count < LEAVES);
+                leaves[count++] = frame.page;
+            } else if (pass == 1 && frame.page == leaves[count - which]) {
+                memset(bytes + STORE_WAL_FRAME + 100, 0x55, PAGE - 400);
+            }
+        }
+        assert_true(count >= which);
+    }
+    fixture_save(dir, "headrace.db-wal", wal.bytes, wal.size);
+    hr_buffer_fini(&wal);
+}
+
+/* What went with a page is counted, though the row did not count it; where it was the last page
+ * nobody knows, and that is said. No position is given a second time. */
+static void what_goes_beside_a_row_that_is_behind_is_said(void **state) {
+    enum { AT_ONCE = 20, DATA = 700, OLD = 400 }; /* that fill a page */
+    world *w = *state;
+    uint32_t one = 0;
+    for (size_t round = 0; round < 3; round++) {
+        bool has_row = round > 0, is_last = round == 2;
+        hr_store_close(w->store);
+        fixture_remove(w->dir);
+        w->dir = fixture_dir();
+        w->next = 1;
+        open_store(w, w->dir);
+        assert_int_equal(hr_store_function_open(w->store, "one", NULL, &one, NULL), HR_OK);
+        hr_unit unit = {.function = one, .feed = w->in, .has_checkpoint = true, .low = 1};
+        assert_int_equal(fixture_commit(w->store, &unit), HR_OK);
+        for (int i = 0; has_row && i < OLD / AT_ONCE; i++) {
+            append(w, AT_ONCE, DATA);
+        }
+        if (has_row) { /* what is there is in the file */
+            hr_store_close(w->store);
+            open_store(w, w->dir);
+        }
+        for (int i = 0; i < 10; i++) {
+            append(w, AT_ONCE, DATA);
+        }
+        copy_state(w);
+        spoil_leaf(w->copy, is_last ? 1 : 4);
+        char *saved = fixture_dir();
+        said s = {0};
+        hr_recovery recovery = {.data = &s, .table = on_table, .line = on_line};
+        hr_error err = {0};
+        if (hr_store_recover(w->copy, saved, &recovery, &err) != HR_OK) {
+            fail_msg("%s", err.text);
+        }
+        assert_int_equal(s.saved, w->next - 1 - AT_ONCE);
+        assert_true(s.is_tail_unknown);
+        assert_int_equal(s.is_loss_counted, !is_last);
+        world after = *w;
+        open_store(&after, saved);
+        told found = load(after.store);
+        assert_int_equal(found.received, w->next - 1 - (is_last ? AT_ONCE : 0));
+        assert_true(found.next >= w->next);
+        hr_store_close(after.store);
+        fixture_remove(saved);
+        fixture_remove(w->copy);
+        w->copy = fixture_dir();
+    }
+}
+
 #define ROWS_TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void) {
@@ -299,6 +426,8 @@ int main(void) {
         ROWS_TEST(what_a_row_is_behind_the_journal_says),
         ROWS_TEST(a_row_that_is_too_far_behind_is_damage),
         ROWS_TEST(a_journal_that_ends_too_early_is_damage),
+        ROWS_TEST(numbers_that_cannot_be_read_stay),
+        ROWS_TEST(what_goes_beside_a_row_that_is_behind_is_said),
     };
     return cmocka_run_group_tests_name("store_rows", tests, NULL, NULL);
 }
