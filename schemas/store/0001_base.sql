@@ -30,6 +30,7 @@ CREATE TABLE version (
 
 -- A row of function 0 is the feed's own: low = position of the next append, base = events ever
 -- appended, bytes = bytes in its journal, counters = those of its trigger.
+-- While it stands in the WAL only, it may be behind the journal by some commits (broker/store_feeds.c).
 -- A function's deliveries on a journal feed are the feed's base less its own base, and those that
 -- its counters name.
 CREATE TABLE checkpoint (

@@ -81,6 +81,12 @@ class Late:
         return found
 
 
+def settle_disk():
+    """What ran before left on its way to the disk is written half a minute later, beside whatever is
+    measured then: 66,000 webhook events a second where it is 85,000."""
+    os.sync()
+
+
 def cpu_s(pid):
     fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
