@@ -48,7 +48,8 @@ typedef struct numbers {
 static hr_code read_feeds(hr_store *store, bool is_all, numbers *out) {
     sqlite3_stmt *rows = hr_store_sql(store, SQL_FEEDS);
     int result = rows == NULL ? sqlite3_errcode(store->db) : SQLITE_ROW;
-    while (rows != NULL && (result = sqlite3_step(rows)) == SQLITE_ROW) {
+    hr_code code = HR_OK;
+    while (code == HR_OK && rows != NULL && (result = sqlite3_step(rows)) == SQLITE_ROW) {
         uint32_t id = (uint32_t)sqlite3_column_int64(rows, 0);
         const store_feed *known = is_all ? NULL : hr_store_feed(store, id);
         out->feeds = hr_realloc(out->feeds, (out->feed_count + 1) * sizeof *out->feeds);
@@ -63,16 +64,11 @@ static hr_code read_feeds(hr_store *store, bool is_all, numbers *out) {
             feed->next = feed->next == 0 ? 1 : feed->next;
             hr_store_counters_read(hr_store_column(rows, 6), &feed->counters);
             feed->oldest_at_ms = INT64_MIN;
+            code = feed->pull ? HR_OK : count_behind(store, feed);
         }
     }
     sqlite3_reset(rows);
-    hr_code code = result == SQLITE_DONE ? HR_OK : hr_store_fault(store, result);
-    for (size_t i = 0; code == HR_OK && i < out->feed_count; i++) {
-        store_feed *feed = &out->feeds[i];
-        bool is_known = !is_all && hr_store_feed(store, feed->id) != NULL;
-        code = feed->pull || is_known ? HR_OK : count_behind(store, feed);
-    }
-    return code;
+    return code == HR_OK ? hr_store_fault(store, result) : code;
 }
 
 static hr_code read_cursors(hr_store *store, numbers *out) {

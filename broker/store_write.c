@@ -96,10 +96,8 @@ static uint32_t fit_row(const hr_store *store, const store_feed *feed, const hr_
 /* A row of so many bytes stands in the last page, or in one behind it: in one of its own for sure
  * when it and the one before it cannot share a page. */
 static void note_row(const hr_store *store, store_feed *feed, size_t size) {
-    enum {
-        NO_ROOM = 1,
-        CELL = 8
-    }; /* its place in the page's list, and the length of its position */
+    enum { NO_ROOM = 1 };
+    enum { CELL = 8 }; /* its place in the page's list, and the length of its position */
     size_t whole = row_room(store), taken = size + ROW_BESIDE + CELL;
     if (feed->page_left >= size) {
         feed->page_left = feed->page_left > taken ? (uint32_t)(feed->page_left - taken) : NO_ROOM;
