@@ -346,6 +346,14 @@ hr_code hr_kafka_new(const hr_kafka_options *options, const hr_kafka_callbacks *
     return HR_OK;
 }
 
+/* All at once: librdkafka's thread allocates messages, and each that is freed meanwhile takes the
+ * lock of its arena. Freed between the records they meet there thousands of times a second. */
+static void give_back(hr_kafka *self, ssize_t count) {
+    for (ssize_t i = 0; i < count; i++) {
+        hr_rdkafka.rd_kafka_message_destroy(self->taken[i]);
+    }
+}
+
 bool hr_kafka_close(hr_kafka *take_client, int timeout_ms) {
     hr_kafka *self = take_client;
     if (self->slot_count > 0) {
@@ -359,10 +367,7 @@ bool hr_kafka_close(hr_kafka *take_client, int timeout_ms) {
     bool is_closed = failed != NULL; /* fatal: there is nothing left to close */
     hr_rdkafka.rd_kafka_error_destroy(failed);
     for (int waited = 0; !is_closed && waited < timeout_ms; waited += 50) {
-        ssize_t count = hr_rdkafka.rd_kafka_consume_batch_queue(queue, 50, self->taken, TAKE_MAX);
-        for (ssize_t i = 0; i < count; i++) {
-            hr_rdkafka.rd_kafka_message_destroy(self->taken[i]);
-        }
+        give_back(self, hr_rdkafka.rd_kafka_consume_batch_queue(queue, 50, self->taken, TAKE_MAX));
         is_closed = hr_rdkafka.rd_kafka_consumer_closed(self->rk) != 0;
     }
     if (!is_closed) {
@@ -396,8 +401,8 @@ void hr_kafka_serve(hr_kafka *self) {
                 hr_log(HR_LOG_ERROR, self->name, "a record of no slot, offset %lld",
                        (long long)message->offset);
             }
-            hr_rdkafka.rd_kafka_message_destroy(message);
         }
+        give_back(self, count);
         if (count <= 0) {
             break;
         }
@@ -475,8 +480,8 @@ uint32_t hr_kafka_take(hr_kafka *self, uint32_t index, uint32_t max,
             each(data, &record);
             given++;
         }
-        hr_rdkafka.rd_kafka_message_destroy(message);
     }
+    give_back(self, count);
     if (is_lost) {
         recover(self, index);
     }
