@@ -99,6 +99,7 @@ def check_steps(steps):
         "logs hot": lambda out: "reading {'celsius': 131}" in out,
         "trace ": lambda out: "the sensor must be broken" in out,
         "dlq": lambda out: "attempts exhausted" in out and "the sensor must be broken" in out,
+        "reload": lambda out: out == "reloaded: 1 trigger, 1 function\n",
         "dlq replay": lambda out: out == "replayed 1\n",
     }
     seen = []
@@ -107,6 +108,9 @@ def check_steps(steps):
             continue
         if command == "headrace dlq":
             steps.run_until("headrace dlq", "attempts exhausted")
+        if command == "headrace reload":
+            handler = steps.folder / "hot.py"
+            handler.write_text(handler.read_text().replace("> 100:", "> 1000:"))
         out = steps.run(command)
         key = max((key for key in wanted if key in command), key=len)
         assert wanted[key](out), f"{command}:\n{out}"
@@ -114,8 +118,11 @@ def check_steps(steps):
         if "emit" in command:
             steps.id = re.search(r"→ hooks  (\S+)", out).group(1)
     assert seen == list(wanted), seen
+    steps.run_until("headrace dlq", "^no dead letters$")
+    steps.run_until("headrace status --json", '"pending": ?0')
     totals = json.loads(steps.run("headrace status --json"))["totals"]
-    assert totals["deliveries"] == 4 and totals["delivered"] == totals["filtered"] == 1, totals
+    assert totals["deliveries"] == 4 and totals["delivered"] == 2, totals
+    assert totals["filtered"] == totals["dead"] == 1, totals
     steps.daemon.send_signal(signal.SIGINT)
     assert steps.daemon.wait(LIMIT_S) == 0
     print(f"ok the {len(seen)} first steps do what the README says", flush=True)
