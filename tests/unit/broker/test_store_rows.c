@@ -128,21 +128,35 @@ static uint64_t oldest(world *w) {
 }
 
 /* Never more than there may be, and most commits delete nothing. */
-static void history_goes_in_strides(void **state) {
-    enum { AT_ONCE = 20, DATA = 400, MAX = 4 << 20 };
-    world *w = *state;
+/* A journal that keeps so much, and a function that handles all of it. */
+static uint32_t keep_little(world *w, uint64_t bytes) {
     uint32_t one = 0, epoch = 0;
     hr_store_close(w->store);
     hr_store_options options = fixture_options(w->dir);
-    options.journal_max_bytes = MAX;
+    options.journal_max_bytes = bytes;
     assert_int_equal(hr_store_open(&options, &w->store, NULL), HR_OK);
     assert_int_equal(hr_store_feed_open(w->store, "journal", "in", &w->in, &epoch, NULL), HR_OK);
     assert_int_equal(hr_store_function_open(w->store, "one", NULL, &one, NULL), HR_OK);
+    return one;
+}
+
+/* Returns how many pages it wrote. */
+static int append_handled(world *w, uint32_t function, uint32_t count, size_t data) {
+    int before = w->store->wal_frames;
+    append(w, count, data);
+    hr_unit unit = {.function = function, .feed = w->in, .has_checkpoint = true, .low = w->next};
+    assert_int_equal(fixture_commit(w->store, &unit), HR_OK);
+    int after = w->store->wal_frames;
+    return after >= before ? after - before : after; /* the WAL began anew */
+}
+
+static void history_goes_in_strides(void **state) {
+    enum { AT_ONCE = 20, DATA = 400, MAX = 4 << 20 };
+    world *w = *state;
+    uint32_t one = keep_little(w, MAX);
     unsigned commits = 0, deletes = 0;
     for (uint64_t before = 1; commits < 300;) {
-        append(w, AT_ONCE, DATA);
-        hr_unit unit = {.function = one, .feed = w->in, .has_checkpoint = true, .low = w->next};
-        assert_int_equal(fixture_commit(w->store, &unit), HR_OK);
+        append_handled(w, one, AT_ONCE, DATA);
         uint64_t now = oldest(w);
         commits += now > 1 ? 1 : 0; /* there is as much as may be */
         deletes += now > before ? 1 : 0;
@@ -151,6 +165,27 @@ static void history_goes_in_strides(void **state) {
         assert_true(now == 1 || (w->next - now) * (DATA + ENVELOPE_ROOM) > MAX / 20 * 17);
     }
     assert_in_range(deletes, 300 / 20, 300 / 3);
+}
+
+/* Debian's SQLite writes each page that it frees full of zeros, unless it is told not to. */
+static void history_goes_without_being_written(void **state) {
+    enum { AT_ONCE = 256, DATA = 400, MAX = 32 << 20, ROUND = 100 };
+    world *w = *state;
+    uint32_t one = keep_little(w, MAX);
+    int grown = 0, full = 0;
+    for (int i = 0; i < ROUND; i++) {
+        grown += append_handled(w, one, AT_ONCE, DATA);
+    }
+    assert_int_equal(oldest(w), 1);
+    while (oldest(w) == 1) {
+        append_handled(w, one, AT_ONCE, DATA);
+    }
+    uint64_t before = oldest(w);
+    for (int i = 0; i < ROUND; i++) {
+        full += append_handled(w, one, AT_ONCE, DATA);
+    }
+    assert_true(oldest(w) - before >= AT_ONCE * ROUND / 2);
+    assert_in_range(full, grown, grown + grown / 5 * 2);
 }
 
 /* ---- the feed's own row ---- */
@@ -423,6 +458,7 @@ int main(void) {
         ROWS_TEST(a_page_is_filled_before_the_next_is_begun),
         ROWS_TEST(any_sizes_in_any_order_are_there),
         ROWS_TEST(history_goes_in_strides),
+        ROWS_TEST(history_goes_without_being_written),
         ROWS_TEST(what_a_row_is_behind_the_journal_says),
         ROWS_TEST(a_row_that_is_too_far_behind_is_damage),
         ROWS_TEST(a_journal_that_ends_too_early_is_damage),
