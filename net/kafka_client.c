@@ -346,8 +346,9 @@ hr_code hr_kafka_new(const hr_kafka_options *options, const hr_kafka_callbacks *
     return HR_OK;
 }
 
-/* All at once: librdkafka's thread allocates messages, and each that is freed meanwhile takes the
- * lock of its arena. Freed between the records they meet there thousands of times a second. */
+/* All at once: librdkafka's thread allocates messages from an arena of its own, whose lock each
+ * takes that is freed. Freed between the records the two threads meet there (docs/performance.md).
+ */
 static void give_back(hr_kafka *self, ssize_t count) {
     for (ssize_t i = 0; i < count; i++) {
         hr_rdkafka.rd_kafka_message_destroy(self->taken[i]);

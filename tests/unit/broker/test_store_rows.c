@@ -127,7 +127,6 @@ static uint64_t oldest(world *w) {
     return position;
 }
 
-/* Never more than there may be, and most commits delete nothing. */
 /* A journal that keeps so much, and a function that handles all of it. */
 static uint32_t keep_little(world *w, uint64_t bytes) {
     uint32_t one = 0, epoch = 0;
@@ -150,6 +149,7 @@ static int append_handled(world *w, uint32_t function, uint32_t count, size_t da
     return after >= before ? after - before : after; /* the WAL began anew */
 }
 
+/* Never more than there may be, and most commits delete nothing. */
 static void history_goes_in_strides(void **state) {
     enum { AT_ONCE = 20, DATA = 400, MAX = 4 << 20 };
     world *w = *state;
